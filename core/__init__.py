@@ -1,0 +1,1 @@
+"""All numerics of janode, written once for every array library; imports none."""

@@ -1,0 +1,1 @@
+"""janode: exact gradients of ODE solutions, with one core for every array library."""
