@@ -28,7 +28,7 @@ check: $(VENV)/dev.stamp docs
 	$(PYTEST) tests/test_docs.py tests/test_layering.py
 
 docs: $(VENV)/dev.stamp
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing janode with its extras into $(VENV): minutes on a fresh machine, once."
