@@ -1,0 +1,132 @@
+"""The backend for any eager library that speaks the Array API: loops are Python loops, buffers are lists of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import array_api_compat
+
+from janode.core.protocols import Array, Cotangent, State
+
+
+class EagerBackend:
+    """NumPy, CuPy, array-api-strict and their like; the base of other eager backends."""
+
+    def __init__(self, xp: Any, name: str) -> None:
+        self.xp = xp
+        self.name = name
+
+    def scan(
+        self, body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, reverse: bool = False
+    ) -> tuple[Any, Any]:
+        """A Python loop; a list is a row of values, a tuple a structure of rows."""
+        rows = _rows(xs)
+        ys = []
+        for x in reversed(list(rows)) if reverse else rows:
+            carry, y = body(carry, x)
+            ys.append(y)
+        if reverse:
+            ys.reverse()
+        return carry, ys
+
+    def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+        """The one branch that is needed."""
+        return then() if condition else otherwise()
+
+    def buffer(self, length: int, row: State) -> Any:
+        """A list of rows."""
+        return [row] * length
+
+    def put(self, buffer: Any, index: Any, row: State) -> Any:
+        """The same list, one row replaced."""
+        buffer[index] = row
+        return buffer
+
+    def take(self, buffer: Any, index: Any) -> State:
+        """One row."""
+        return buffer[index]
+
+    def stack(self, buffer: Any) -> State:
+        """Every leaf stacked along a new leading axis."""
+        return tuple(self.xp.stack(list(leaves)) for leaves in zip(*buffer, strict=True))
+
+    def unstack(self, states: State) -> Any:
+        """Every leaf cut along its leading axis."""
+        return [tuple(leaf[i, ...] for leaf in states) for i in range(states[0].shape[0])]
+
+    def linear_combination(
+        self, base: State | None, scale: float, coefficients: Sequence[float], terms: Sequence[State]
+    ) -> State:
+        """base + scale * sum_j c_j terms_j; half precision is summed in single precision."""
+        if len(terms) == 1:
+            scale, coefficients = scale * coefficients[0], (1.0,)
+        leaves = []
+        for place, first in enumerate(terms[0]):
+            total = _scaled(self._widened(first), coefficients[0])
+            for coefficient, term in zip(coefficients[1:], terms[1:], strict=True):
+                total = total + coefficient * self._widened(term[place])
+            total = _scaled(total, scale)
+            if base is not None:
+                total = self._widened(base[place]) + total
+            leaves.append(self._narrowed(total, first))
+        return tuple(leaves)
+
+    def accumulate(self, total: State, addends: Cotangent) -> State:
+        """A new total."""
+        return tuple(
+            old if new is None else old + self.xp.astype(new, old.dtype, copy=False)
+            for old, new in zip(total, addends, strict=True)
+        )
+
+    def zeros(self, like: State, wide: bool = False) -> State:
+        """Zeros, if wide of at least single precision."""
+        return tuple(self.xp.zeros_like(self._widened(leaf) if wide else leaf) for leaf in like)
+
+    def time(self, t: float, like: Array) -> Array:
+        """t as a 0-d array."""
+        return self.xp.full((), t, dtype=real_dtype(self.xp, like.dtype), device=array_api_compat.device(like))
+
+    def pair(self, left: State, right: State) -> Array:
+        """Re sum conj(left) right: a gradient is dL/dx + i dL/dy here."""
+        xp = self.xp
+        products = [self._pair_leaf(xp, a, b) for a, b in zip(left, right, strict=True)]
+        total = products[0]
+        for product in products[1:]:
+            total = total + product
+        return total
+
+    def _pair_leaf(self, xp: Any, left: Array, right: Array) -> Array:
+        if xp.isdtype(left.dtype, "complex floating"):
+            return xp.sum(xp.real(left) * xp.real(right)) + xp.sum(xp.imag(left) * xp.imag(right))
+        return xp.sum(self._widened(left) * self._widened(right))
+
+    def all_finite(self, states: State) -> bool:
+        """Reads one truth value per leaf."""
+        return all(bool(self.xp.all(self.xp.isfinite(leaf))) for leaf in states)
+
+    def _widened(self, leaf: Array) -> Array:
+        return self.xp.astype(leaf, self.xp.float32) if self._is_half(leaf) else leaf
+
+    def _narrowed(self, leaf: Array, like: Array) -> Array:
+        return self.xp.astype(leaf, like.dtype) if self._is_half(like) else leaf
+
+    def _is_half(self, leaf: Array) -> bool:
+        return getattr(leaf.dtype, "itemsize", None) == 2
+
+
+def _scaled(leaf: Array, factor: float | Array) -> Array:
+    return leaf if isinstance(factor, float) and factor == 1.0 else factor * leaf
+
+
+def _rows(xs: Any) -> Iterable[Any]:
+    if isinstance(xs, tuple):
+        return zip(*(_rows(part) for part in xs), strict=True)
+    return xs
+
+
+def real_dtype(xp: Any, dtype: Any) -> Any:
+    """The real dtype of the same precision."""
+    if not xp.isdtype(dtype, "complex floating"):
+        return dtype
+    return xp.float32 if dtype == xp.complex64 else xp.float64

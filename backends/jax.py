@@ -1,0 +1,117 @@
+"""The JAX backend: traced. Loops are ``lax.scan``, buffers are arrays, times are 0-d arrays of one dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from janode.core.protocols import Array, Cotangent, State
+
+
+class JaxBackend:
+    """Every array it makes is derived from a given one, so that shardings and batch axes follow."""
+
+    name = "jax"
+
+    def scan(
+        self, body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, reverse: bool = False
+    ) -> tuple[Any, Any]:
+        """``lax.scan``; lists of Python numbers become arrays."""
+        xs = jax.tree.map(_row, xs, is_leaf=lambda part: isinstance(part, list))
+        return jax.lax.scan(body, carry, xs, reverse=reverse)
+
+    def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+        """Both branches, selected: a conditional would become this under ``vmap`` anyway."""
+        return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then(), otherwise())
+
+    def buffer(self, length: int, row: State) -> Any:
+        """Arrays with a leading axis."""
+        return tuple(jnp.broadcast_to(leaf[None], (length, *leaf.shape)) for leaf in row)
+
+    def put(self, buffer: Any, index: Any, row: State) -> Any:
+        """One row replaced: in place inside a loop, where the compiler aliases the buffers."""
+        return tuple(leaf.at[index].set(value) for leaf, value in zip(buffer, row, strict=True))
+
+    def take(self, buffer: Any, index: Any) -> State:
+        """One row."""
+        return tuple(jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False) for leaf in buffer)
+
+    def stack(self, buffer: Any) -> State:
+        """The buffer itself."""
+        return tuple(buffer)
+
+    def unstack(self, states: State) -> Any:
+        """The stacked arrays are the buffer."""
+        return states
+
+    def linear_combination(
+        self, base: State | None, scale: Any, coefficients: Sequence[float], terms: Sequence[State]
+    ) -> State:
+        """base + scale * sum_j c_j terms_j; the compiler fuses it into one pass."""
+        if len(terms) == 1:
+            scale, coefficients = scale * coefficients[0], (1.0,)
+        leaves = []
+        for place, first in enumerate(terms[0]):
+            wide = jnp.float32 if first.dtype.itemsize == 2 else first.dtype
+            total = _scaled(first.astype(wide), coefficients[0], wide)
+            for coefficient, term in zip(coefficients[1:], terms[1:], strict=True):
+                total = total + coefficient * term[place].astype(wide)
+            total = _scaled(total, scale, wide)
+            if base is not None:
+                total = base[place].astype(wide) + total
+            leaves.append(total.astype(first.dtype))
+        return tuple(leaves)
+
+    def accumulate(self, total: State, addends: Cotangent) -> State:
+        """A new total."""
+        return tuple(
+            old if new is None else old + new.astype(old.dtype) for old, new in zip(total, addends, strict=True)
+        )
+
+    def zeros(self, like: State, wide: bool = False) -> State:
+        """Zeros, if wide of at least single precision."""
+        return tuple(
+            jnp.zeros_like(leaf, dtype=jnp.float32 if wide and leaf.dtype.itemsize == 2 else None) for leaf in like
+        )
+
+    def time(self, t: Any, like: Array) -> Array:
+        """t as a 0-d array of the state's real dtype."""
+        return jnp.asarray(t).astype(like.real.dtype)
+
+    def pair(self, left: State, right: State) -> Array:
+        """Re sum left right: a gradient is dL/dx - i dL/dy here."""
+        products = [_pair_leaf(a, b) for a, b in zip(left, right, strict=True)]
+        total = products[0]
+        for product in products[1:]:
+            total = total + product
+        return total
+
+    def all_finite(self, states: State) -> Array:
+        """A truth value on the device."""
+        return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in states]).all()
+
+
+def _pair_leaf(left: Array, right: Array) -> Array:
+    if jnp.iscomplexobj(left):
+        return jnp.sum(left.real * right.real) - jnp.sum(left.imag * right.imag)
+    wide = jnp.float32 if left.dtype.itemsize == 2 else left.dtype
+    return jnp.sum(left.astype(wide) * right.astype(wide))
+
+
+def _scaled(leaf: Array, factor: Any, dtype: Any) -> Array:
+    if isinstance(factor, float):
+        return leaf if factor == 1.0 else factor * leaf
+    return factor.astype(dtype) * leaf
+
+
+def _row(part: Any) -> Any:
+    if not isinstance(part, list):
+        return part
+    is_float = isinstance(part[0], float)
+    return jnp.asarray(part, dtype=jnp.result_type(float) if is_float else None)
+
+
+BACKEND = JaxBackend()

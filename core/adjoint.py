@@ -1,0 +1,63 @@
+"""The adjoint presets, and the pullback of a whole solve.
+
+An adjoint is a recovery (how each step's record comes back) with a granularity (what a record is). Memory is given
+for N steps of s stages, y the size of a state, L of one field graph; cost in field evaluations and VJPs of a gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .errors import unknown_name
+from .protocols import Recovery, State
+from .records import Carries, Graphs, StageInputs, WholeSteps
+from .recovery import Kept, Restart
+from .sweep import Bars, Sweep
+
+RECOVERIES: dict[str, Recovery] = {
+    # N s L; N s evaluations and N s VJPs. A framework with its own tape differentiates the solver instead.
+    "backprop": Kept(Graphs()),
+    # N s y + L; 2 N s evaluations and N s VJPs
+    "stages": Kept(StageInputs()),
+    # N y + s L; 2 N s evaluations and N s VJPs (Zhuang et al. 2020, arXiv 2006.02493)
+    "aca": Kept(WholeSteps()),
+    # N y + s y + L; N (3 s - 1) evaluations and N s VJPs (Matsubara et al. 2021, arXiv 2102.09750)
+    "symplectic": Kept(Carries()),
+    # N y, in the backward pass only, + s y + L; N (4 s - 1) evaluations and N s VJPs
+    "restart": Restart(Carries()),
+}
+DEFAULT = "symplectic"
+
+
+def find_adjoint(adjoint: str) -> tuple[str, Recovery]:
+    """(name, recovery) of a preset; ``"auto"`` is the default preset."""
+    name = DEFAULT if adjoint == "auto" else adjoint
+    if not isinstance(name, str) or name not in RECOVERIES:
+        raise unknown_name("solve", "adjoint", adjoint, ["auto", *RECOVERIES])
+    return name, RECOVERIES[name]
+
+
+class Gradient(NamedTuple):
+    """Cotangents of the arguments of a solve, as leaves; ``ts`` is None where it was not wanted."""
+
+    y0: State
+    theta: State
+    ts: State | None
+
+
+def pull_back(sweep: Sweep, recovery: Recovery, tape: Any, ys_bar: State) -> Gradient:
+    """The cotangents of y0, of the wanted leaves of theta, and of ts, from those of the states at all ts.
+
+    ``ys_bar`` has a leading axis ``len(ts)`` on every leaf. Exact for the discrete solution, to rounding.
+    """
+    backend, method = sweep.backend, sweep.method
+    rows = backend.unstack(ys_bar)
+    first = backend.take(rows, 0)
+    ts_bar = None
+    if sweep.field.needs_time:
+        ts_bar = backend.buffer(len(sweep.grid.counts) + 1, (backend.time(0.0, first[sweep.clock]),))
+    carry_bar = method.carry_zeros(backend.zeros(first))
+    bars = Bars(rows, carry_bar, backend.zeros(sweep.field.wanted(sweep.theta), wide=True), ts_bar)
+    bars = recovery.backward(sweep, tape, bars)
+    y0_bar = backend.linear_combination(method.start_vjp(bars.carry), 1.0, (1.0,), (first,))
+    return Gradient(y0_bar, bars.theta, None if bars.ts is None else backend.stack(bars.ts))

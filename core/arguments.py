@@ -1,0 +1,122 @@
+"""Checks of what a user hands to a solve, made before any step is taken. Frontends call them; each text is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import array_api_compat
+
+from .errors import InputError
+from .grids import FixedGrid, check_steps, equal_steps, steps_of_size
+from .protocols import Array, State
+
+ON_FAILURE = ("raise", "return")
+
+
+def check_on_failure(where: str, on_failure: str) -> None:
+    """Refuse anything but the two ways to report a failure."""
+    if on_failure not in ON_FAILURE:
+        raise InputError(
+            f'{where}: on_failure must be "raise" or "return"; got {on_failure!r}. With "return" the status is in the '
+            "solution."
+        )
+
+
+def fixed_grid(where: str, ts: Sequence[float], steps: int | None, step_size: float | None) -> FixedGrid:
+    """The grid the user asked for, from times already checked."""
+    check_steps(where, steps, step_size)
+    if steps is not None:
+        return equal_steps(len(ts), steps)
+    assert step_size is not None
+    return steps_of_size(ts, step_size)
+
+
+def check_state(where: str, leaves: State, xp: Any, paths: Sequence[str]) -> None:
+    """Refuse states without leaves and leaves that are not real or complex floating-point arrays."""
+    if not leaves:
+        raise InputError(f"{where}: y0 must have at least one array; got none. Give the initial state.")
+    for leaf, path in zip(leaves, paths, strict=True):
+        if not xp.isdtype(leaf.dtype, ("real floating", "complex floating")):
+            raise InputError(
+                f"{where}: {path} must be a real or complex floating-point array; got dtype {leaf.dtype}. Convert it, "
+                "for example to float64."
+            )
+
+
+def find_namespace(where: str, leaves: Sequence[Array], paths: Sequence[str]) -> Any:
+    """The one array namespace of all leaves."""
+    libraries = {}
+    for leaf, path in zip(leaves, paths, strict=True):
+        try:
+            libraries[path] = array_api_compat.array_namespace(leaf)
+        except TypeError:
+            raise InputError(
+                f"{where}: {path} must be an array; got {type(leaf).__name__}. Make it an array of the library you use."
+            ) from None
+    kinds = {xp.__name__: path for path, xp in libraries.items()}
+    if len(kinds) > 1:
+        listed = ", ".join(f"{path}: {name}" for name, path in kinds.items())
+        raise InputError(f"{where}: all arrays must come from one library; got {listed}. Convert them to one.")
+    return next(iter(libraries.values()))
+
+
+def check_devices(where: str, leaves: Sequence[Array], paths: Sequence[str]) -> None:
+    """Refuse arrays on different devices."""
+    devices = {str(array_api_compat.device(leaf)): path for leaf, path in zip(leaves, paths, strict=True)}
+    if len(devices) > 1:
+        listed = ", ".join(f"{path}: {name}" for name, path in devices.items())
+        raise InputError(f"{where}: all arrays must be on one device; got {listed}. Move them to one.")
+
+
+def check_structure(where: str, got: object, expected: object) -> None:
+    """Refuse a field whose output is another pytree than the state."""
+    if got != expected:
+        raise InputError(
+            f"{where}: the field must return the pytree of the state, {expected}; got {got}. Return dy/dt in the "
+            "structure of y."
+        )
+
+
+def check_slope(where: str, f: State, y: State, paths: Sequence[str], devices: bool = True) -> None:
+    """Refuse a field whose output differs from the state in shape, dtype or device of a leaf."""
+    for slope, leaf, path in zip(f, y, paths, strict=True):
+        got, expected = getattr(slope, "dtype", type(slope).__name__), leaf.dtype
+        if getattr(slope, "shape", None) != leaf.shape or got != expected:
+            raise InputError(
+                f"{where}: the field must return shape {tuple(leaf.shape)} and dtype {expected} for {path}; got shape "
+                f"{tuple(getattr(slope, 'shape', ()))} and dtype {got}. Return dy/dt with the shape and dtype of y."
+            )
+        if devices and array_api_compat.device(slope) != array_api_compat.device(leaf):
+            raise InputError(
+                f"{where}: the field must return {path} on {array_api_compat.device(leaf)}; got "
+                f"{array_api_compat.device(slope)}. Compute dy/dt on the device of y."
+            )
+
+
+def widest(leaves: State, xp: Any) -> int:
+    """The place of the first leaf of the highest precision: stage times take its real dtype."""
+    bits = [xp.finfo(leaf.dtype).bits for leaf in leaves]
+    return bits.index(max(bits))
+
+
+def check_parameters(where: str, leaves: State, xp: Any, paths: Sequence[str]) -> None:
+    """Refuse parameters that are not real or complex floating-point arrays: they could have no gradient."""
+    for leaf, path in zip(leaves, paths, strict=True):
+        if not xp.isdtype(leaf.dtype, ("real floating", "complex floating")):
+            raise InputError(
+                f"{where}: {path} must be a real or complex floating-point array; got dtype {leaf.dtype}. Convert it, "
+                "or let the field close over what is not a parameter."
+            )
+
+
+def check_cotangents(where: str, bars: Sequence[Any], leaves: State, paths: Sequence[str]) -> None:
+    """Refuse cotangents that differ from their primals in shape or dtype."""
+    for bar, leaf, path in zip(bars, leaves, paths, strict=True):
+        name = "ys_bar" + path.removeprefix("y0")
+        if getattr(bar, "shape", None) != leaf.shape or getattr(bar, "dtype", None) != leaf.dtype:
+            raise InputError(
+                f"{where}: {name} must have shape {tuple(leaf.shape)} and dtype {leaf.dtype}; got "
+                f"{type(bar).__name__} of shape {getattr(bar, 'shape', None)} and dtype {getattr(bar, 'dtype', None)}. "
+                "Give the cotangent of the solution's ys."
+            )

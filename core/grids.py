@@ -1,0 +1,107 @@
+"""Grids of fixed steps: which steps a solve takes between its times, and the pullback to those times.
+
+Step i of the n equal steps in [ts[k], ts[k+1]] has h = (ts[k+1] - ts[k]) / n and starts at ts[k] + (i / n) (ts[k+1] -
+ts[k]), so both are linear in the two times, whichever way time runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .errors import InputError
+from .protocols import Array, Backend, Time
+
+
+@dataclass(frozen=True)
+class FixedGrid:
+    """``counts[k]`` equal steps between the times k and k + 1."""
+
+    counts: tuple[int, ...]
+
+    @property
+    def num_steps(self) -> int:
+        """The number of steps N of the whole solve."""
+        return sum(self.counts)
+
+    @cached_property
+    def steps(self) -> tuple[list[int], list[float], list[float], list[bool]]:
+        """For each step: its interval k, i / n, 1 / n, and whether it ends the interval."""
+        intervals, starts, shares, ends = [], [], [], []
+        for k, n in enumerate(self.counts):
+            intervals += [k] * n
+            starts += [i / n for i in range(n)]
+            shares += [1 / n] * n
+            ends += [False] * (n - 1) + [True]
+        return intervals, starts, shares, ends
+
+    @staticmethod
+    def place(ts: Sequence[Time] | Array, k: Any, start: Any, share: Any) -> tuple[Time, Time]:
+        """(t_n, h_n) of a step."""
+        interval = ts[k + 1] - ts[k]
+        return ts[k] + start * interval, share * interval
+
+    @staticmethod
+    def place_vjp(ops: Backend, ts_bar: Any, step: tuple[Any, Any, Any], t_bar: Array, h_bar: Array) -> Any:
+        """The buffer ts_bar with the cotangents of one step's t_n and h_n added."""
+        k, start, share = step
+        for place, dt, dh in ((k, 1.0 - start, -share), (k + 1, start, share)):
+            row = ops.linear_combination(ops.take(ts_bar, place), dt, (1.0,), ((t_bar,),))
+            row = ops.linear_combination(row, dh, (1.0,), ((h_bar,),))
+            ts_bar = ops.put(ts_bar, place, row)
+        return ts_bar
+
+
+def check_times(where: str, ts: Sequence[float]) -> None:
+    """Refuse times that are too few, not finite, or not strictly monotonic."""
+    if len(ts) < 2:
+        raise InputError(f"{where}: ts must have at least 2 entries; got {len(ts)}. Give the start and the end.")
+    for i, t in enumerate(ts):
+        if not math.isfinite(t):
+            raise InputError(f"{where}: ts must be finite; got ts[{i}] = {t}. Remove or replace it.")
+    rising = ts[1] > ts[0]
+    for i in range(len(ts) - 1):
+        if ts[i + 1] == ts[i] or (ts[i + 1] > ts[i]) != rising:
+            raise InputError(
+                f"{where}: ts must be strictly increasing or strictly decreasing; got ts[{i}] = {ts[i]}, "
+                f"ts[{i + 1}] = {ts[i + 1]}. Sort the times and remove repeated ones."
+            )
+
+
+def check_steps(where: str, steps: int | None, step_size: float | None) -> None:
+    """Refuse anything but exactly one of a positive integer ``steps`` and a positive finite ``step_size``."""
+    if (steps is None) == (step_size is None):
+        got = "neither" if steps is None else f"both (steps={steps!r}, step_size={step_size!r})"
+        raise InputError(f"{where}: exactly one of steps and step_size must be given; got {got}. Give one of them.")
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise InputError(
+            f"{where}: steps must be an integer >= 1; got {steps!r}. It is the number of equal steps between "
+            "neighbouring ts."
+        )
+    if step_size is not None and not (_is_number(step_size) and 0.0 < step_size < math.inf):
+        raise InputError(
+            f"{where}: step_size must be a positive finite number; got {step_size!r}. Give its magnitude: the "
+            "direction follows from ts."
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def equal_steps(num_times: int, steps: int) -> FixedGrid:
+    """The grid with ``steps`` equal steps between neighbouring times."""
+    return FixedGrid((steps,) * (num_times - 1))
+
+
+def steps_of_size(ts: Sequence[float], step_size: float) -> FixedGrid:
+    """The grid with the fewest equal steps not longer than ``step_size`` between neighbouring times.
+
+    A last step shorter than 1e-9 of the step size is rounding in the given numbers and is not added.
+    """
+    return FixedGrid(
+        tuple(max(1, math.ceil(abs(b - a) / step_size * (1 - 1e-9))) for a, b in zip(ts, ts[1:], strict=False))
+    )

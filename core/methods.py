@@ -1,0 +1,19 @@
+"""Methods by name: where a name given by the user becomes a method object."""
+
+from __future__ import annotations
+
+from .errors import unknown_name
+from .protocols import Method
+from .runge_kutta import RungeKutta
+from .tableaus import TABLEAUS, Tableau
+
+
+def find_method(method: str | Tableau | Method) -> Method:
+    """The method of that name, of that tableau, or the method object itself."""
+    if isinstance(method, Tableau):
+        return RungeKutta(method)
+    if not isinstance(method, str):
+        return method
+    if method not in TABLEAUS:
+        raise unknown_name("solve", "method", method, TABLEAUS)
+    return RungeKutta(TABLEAUS[method])

@@ -1,0 +1,43 @@
+"""How the backward pass gets the records of the steps back. A recovery knows no method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .protocols import Record, State
+from .records import Nothing
+from .sweep import Bars, Sweep
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Every step's record is kept from the forward pass on."""
+
+    record: Record
+
+    def forward(self, sweep: Sweep, y0: State) -> tuple[Any, Any]:
+        """(outputs, records of all steps)."""
+        outputs, records, _ = sweep.advance(y0, self.record)
+        return outputs, records
+
+    def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> Bars:
+        """The cotangents pulled back through every step."""
+        return sweep.retreat(tape, self.record, bars)
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Only the start is kept; the backward pass runs the whole solve once more, recording it."""
+
+    record: Record
+
+    def forward(self, sweep: Sweep, y0: State) -> tuple[Any, Any]:
+        """(outputs, initial state)."""
+        outputs, _, _ = sweep.advance(y0, Nothing())
+        return outputs, y0
+
+    def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> Bars:
+        """The cotangents pulled back through every step."""
+        _, records, _ = sweep.advance(tape, self.record)
+        return sweep.retreat(records, self.record, bars)

@@ -1,0 +1,71 @@
+"""What a solve returns: the solution, its statistics and its status, in the user's own pytrees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+SUCCESS = 0
+NON_FINITE = 1
+BAD_TIMES = 2
+MESSAGES = {
+    SUCCESS: "success",
+    NON_FINITE: "the state became infinite or not a number",
+    BAD_TIMES: "ts was not strictly monotonic",
+}
+
+Tree = TypeVar("Tree")
+
+
+@dataclass
+class Stats:
+    """Counts of one solve; on eager libraries its backward pass adds to them when it runs.
+
+    ``num_field_evals`` counts every call of the field, ``num_vjps`` every pullback of it. Inside a traced JAX
+    computation they are those of the forward pass.
+    """
+
+    num_steps: int = 0
+    num_accepted: int = 0
+    num_rejected: int = 0
+    num_field_evals: int = 0
+    num_vjps: int = 0
+
+
+@dataclass
+class Solution(Generic[Tree]):
+    """The solution of an initial value problem.
+
+    Attributes:
+        ts: the times, as given, shape ``(len(ts),)``.
+        ys: the states at all ts, the pytree of y0 with a leading axis ``len(ts)`` on every leaf.
+        stats: counts of steps, field evaluations and VJPs.
+        status: 0 for success; ``message`` says it in words.
+    """
+
+    ts: Any
+    ys: Tree
+    stats: Stats = field(default_factory=Stats)
+    status: Any = SUCCESS
+
+    @property
+    def message(self) -> str:
+        """The status in words."""
+        return MESSAGES[int(self.status)]
+
+
+@dataclass
+class Gradients(Generic[Tree]):
+    """Cotangents of the arguments of a solve, each with the structure of the argument.
+
+    Attributes:
+        y0: the cotangent of the initial state.
+        params: the cotangent of the parameters, or None if there are none.
+        ts: the cotangent of every time, shape ``(len(ts),)``.
+        controls: the cotangent of the controls, or None if there are none.
+    """
+
+    y0: Tree
+    params: Any
+    ts: Any
+    controls: Any = None

@@ -1,0 +1,289 @@
+"""Manual backprop for any Array API library: the field brings its own VJP, the solve returns a pullback.
+
+``janode.numpy``, ``janode.cupy`` and ``janode.array`` are this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from janode.backends.registry import array_backend
+from janode.core import arguments
+from janode.core.adjoint import find_adjoint, pull_back
+from janode.core.errors import InputError
+from janode.core.failures import check_start, raise_failure, status
+from janode.core.grids import check_times
+from janode.core.methods import find_method
+from janode.core.protocols import Array, Cotangent, Method, Recovery, State
+from janode.core.records import Nothing
+from janode.core.recovery import Kept
+from janode.core.solution import Gradients, Solution, Stats
+from janode.core.sweep import Sweep
+from janode.core.tableaus import Tableau
+
+from .trees import Tree
+
+
+@dataclass(frozen=True)
+class Field:
+    """A vector field together with its vector-Jacobian product.
+
+    Args:
+        fn: ``fn(t, y)`` or, with parameters, ``fn(t, y, params)``; returns dy/dt with the structure of y.
+        vjp: takes what ``fn`` takes plus the cotangent ``f_bar`` of its output, and returns the cotangents of
+            ``fn``'s arguments in their order, ``(t_bar, y_bar)`` or ``(t_bar, y_bar, params_bar)``; None stands for
+            zero. Complex leaves: gradients are dL/dx + i dL/dy.
+
+    Example:
+        >>> import numpy as np
+        >>> decay = Field(lambda t, y, k: -k * y, lambda t, y, k, f_bar: (None, -k * f_bar, -np.sum(y * f_bar)))
+    """
+
+    fn: Callable[..., Any]
+    vjp: Callable[..., Any]
+
+    def __call__(self, t: Array, y: Any, *args: Any) -> Any:
+        """The value of the field."""
+        return self.fn(t, y, *args)
+
+
+class _Pullback:
+    """A field at one point, differentiated by the user's vjp; its value is computed only if asked for."""
+
+    def __init__(self, field: _ManualField, t: Array, y: State) -> None:
+        self._field, self._t, self._y = field, t, y
+
+    @property
+    def f(self) -> State:
+        return self._field(self._t, self._y, ())
+
+    def pull(self, f_bar: State) -> tuple[Array | None, State, Cotangent]:
+        field = self._field
+        y = field.state.build(self._y)
+        return field.cotangents(field.user.vjp(self._t, y, *field.args, field.state.build(f_bar)), self._y)
+
+
+class _Graph:
+    """A network at one point, with its activations kept."""
+
+    def __init__(self, field: _ManualField, t: Array, y: State) -> None:
+        field.stats.num_field_evals += 1
+        out, self._pull = field.user.linearize(t, field.state.build(y), *field.args)
+        self.f = field.checked(out, y)
+        self._field, self._y = field, y
+
+    def pull(self, f_bar: State) -> tuple[Array | None, State, Cotangent]:
+        return self._field.cotangents(self._pull(self._field.state.build(f_bar)), self._y)
+
+
+class _ManualField:
+    """The user's field as the core sees it."""
+
+    needs_time = True
+
+    def __init__(self, where: str, user: Any, state: Tree, params: Any, tree: Tree, zeros: Callable[..., State]) -> None:
+        self.where, self.user, self.state, self.tree = where, user, state, tree
+        self.args = () if params is None else (params,)
+        self.stats = Stats()
+        self._zeros = zeros
+        self._linearization = _Graph if hasattr(user, "linearize") else _Pullback
+
+    def __call__(self, t: Array, y: State, theta: State) -> State:
+        self.stats.num_field_evals += 1
+        return self.checked(self.user(t, self.state.build(y), *self.args), y)
+
+    def checked(self, f: Any, y: State) -> State:
+        leaves, spec = self.state.flatten(f)
+        arguments.check_structure(self.where, spec, self.state.spec)
+        arguments.check_slope(self.where, leaves, y, self.state.paths)
+        self.checked = self._unchecked  # type: ignore[method-assign]
+        return leaves
+
+    def _unchecked(self, f: Any, y: State) -> State:
+        return self.state.flatten(f)[0]
+
+    def linearize(self, t: Array, y: State, theta: State) -> Any:
+        return self._linearization(self, t, y)
+
+    def wanted(self, theta: State) -> State:
+        return theta
+
+    def cotangents(self, bars: Any, y: State) -> tuple[Array | None, State, Cotangent]:
+        self.stats.num_vjps += 1
+        expected = 2 + len(self.args)
+        if not isinstance(bars, tuple) or len(bars) != expected:
+            got = f"{len(bars)} entries" if isinstance(bars, tuple) else type(bars).__name__
+            raise InputError(
+                f"{self.where}: the field's vjp must return a tuple of {expected} cotangents, one for each argument of "
+                f"fn; got {got}. Return None for a cotangent that is zero."
+            )
+        y_bar = self.state.match(self.where, bars[1], "y_bar")
+        if any(bar is None for bar in y_bar):
+            y_bar = tuple(z if bar is None else bar for z, bar in zip(self._zeros(y), y_bar, strict=True))
+        theta_bar = self.tree.match(self.where, bars[2], "params_bar") if self.args else ()
+        return bars[0], y_bar, theta_bar
+
+
+def _prepare(
+    where: str,
+    field: Any,
+    y0: Any,
+    ts: Sequence[float] | Array,
+    params: Any,
+    method: str | Tableau | Method,
+    steps: int | None,
+    step_size: float | None,
+    on_failure: str,
+) -> tuple[Sweep, _ManualField]:
+    """Check every argument and put the solve together; no field evaluation yet."""
+    arguments.check_on_failure(where, on_failure)
+    state, tree = Tree(y0, "y0"), Tree(params, "params")
+    leaves, paths = state.leaves + tree.leaves, state.paths + tree.paths
+    xp = arguments.find_namespace(where, leaves, paths) if state.leaves else None
+    arguments.check_state(where, state.leaves, xp, state.paths)
+    arguments.check_parameters(where, tree.leaves, xp, tree.paths)
+    arguments.check_devices(where, leaves, paths)
+    times = [float(t) for t in ts]
+    check_times(where, times)
+    grid = arguments.fixed_grid(where, times, steps, step_size)
+    chosen = find_method(method)
+    backend = array_backend(xp)
+    check_start(where, backend, state.leaves)
+    manual = _ManualField(where, field, state, params, tree, backend.zeros)
+    return Sweep(backend, chosen, manual, grid, times, tree.leaves, arguments.widest(state.leaves, xp)), manual
+
+
+def _run(
+    where: str, sweep: Sweep, field: _ManualField, ts: Any, recovery: Recovery, on_failure: str
+) -> tuple[Solution[Any], Any]:
+    rows, tape = recovery.forward(sweep, field.state.leaves)
+    stats = field.stats
+    stats.num_steps = stats.num_accepted = sweep.grid.num_steps
+    ys = field.state.build(sweep.backend.stack(rows))
+    solution: Solution[Any] = Solution(ts, ys, stats, status(sweep.backend, rows))
+    if solution.status and on_failure == "raise":
+        raise_failure(where, sweep, rows, solution, field.state.build)
+    return solution, tape
+
+
+def solve(
+    field: Any,
+    y0: Any,
+    ts: Sequence[float] | Array,
+    params: Any = None,
+    *,
+    method: str | Tableau | Method = "dopri5",
+    steps: int | None = None,
+    step_size: float | None = None,
+    adjoint: str = "auto",
+    on_failure: str = "raise",
+) -> Solution[Any]:
+    """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, on a fixed grid of steps.
+
+    Args:
+        field: ``field(t, y)``, or ``field(t, y, params)`` if params are given: a function, a :class:`Field` or a
+            network of ``janode.core.layers``. ``t`` is a 0-d array of the state's real dtype, on its device; the
+            output must have the structure, shapes, dtypes and device of y.
+        y0: initial state, any pytree of real or complex floating-point arrays, of any shapes.
+        ts: at least two times, strictly increasing or strictly decreasing, in the time unit of the field.
+        params: any pytree of arrays, or None.
+        method: a method's name, a tableau or a method object.
+        steps: the number of equal steps between neighbouring ts, >= 1; or
+        step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken.
+        adjoint: how a gradient would be computed; see :func:`solve_vjp`. A solve alone keeps nothing.
+        on_failure: ``"raise"`` a SolveError if the state becomes infinite or NaN, or ``"return"`` the status.
+
+    Returns:
+        The solution; ``ys`` keeps the dtype and device of y0.
+
+    Raises:
+        InputError: an argument breaks a rule above, before any step is taken.
+        NonFiniteState: the state became infinite or NaN, and on_failure is "raise".
+
+    Cost: ``len(ts) - 1`` times steps times the method's stages field evaluations; one state per time is held.
+    Source: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, 2nd ed. 1993, section II.1.
+
+    Example:
+        >>> import numpy as np
+        >>> import janode.numpy as jo
+        >>> solution = jo.solve(lambda t, y: -y, np.asarray([1.0]), [0.0, 1.0], method="rk4", steps=20)
+        >>> bool(abs(solution.ys[-1, 0] - np.exp(-1.0)) < 1e-6)
+        True
+    """
+    find_adjoint(adjoint)
+    sweep, manual = _prepare("solve", field, y0, ts, params, method, steps, step_size, on_failure)
+    return _run("solve", sweep, manual, ts, Kept(Nothing()), on_failure)[0]
+
+
+def solve_vjp(
+    field: Any,
+    y0: Any,
+    ts: Sequence[float] | Array,
+    params: Any = None,
+    *,
+    method: str | Tableau | Method = "dopri5",
+    steps: int | None = None,
+    step_size: float | None = None,
+    adjoint: str = "auto",
+    on_failure: str = "raise",
+) -> tuple[Solution[Any], Callable[[Any], Gradients[Any]]]:
+    """The solution, and the pullback ys_bar -> cotangents of y0, params and ts, exact for the discrete solution.
+
+    Args:
+        field: a :class:`Field`, or a network of ``janode.core.layers``, which brings its own VJP.
+        adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps
+            one state per step and one field graph at a time; ``"aca"`` the graphs of one step; ``"stages"`` all stage
+            states; ``"backprop"`` all graphs; ``"restart"`` only the start.
+        y0, ts, params, method, steps, step_size, on_failure: as for :func:`solve`.
+
+    Returns:
+        ``(solution, pullback)``. ``pullback(ys_bar)`` takes cotangents with the structure and shapes of
+        ``solution.ys`` and returns :class:`Gradients`; it can be called any number of times. Parameter cotangents are
+        summed in at least single precision and returned in the parameters' dtypes.
+
+    Raises:
+        InputError: an argument breaks a rule, or the field brings no VJP, before any step is taken.
+        NonFiniteState: as for :func:`solve`.
+
+    Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations.
+    Source: Matsubara, Miyatake, Yaguchi 2021, arXiv 2102.09750, section 4.
+
+    Example:
+        >>> import numpy as np
+        >>> import janode.numpy as jo
+        >>> decay = jo.Field(lambda t, y, k: -k * y, lambda t, y, k, f_bar: (None, -k * f_bar, -np.sum(y * f_bar)))
+        >>> y0, k = np.asarray([1.0]), np.asarray(0.5)
+        >>> solution, pullback = jo.solve_vjp(decay, y0, [0.0, 1.0], k, method="rk4", steps=20)
+        >>> gradients = pullback(np.asarray([[0.0], [1.0]]))
+        >>> bool(abs(gradients.params + np.exp(-0.5)) < 1e-6)
+        True
+    """
+    _, recovery = find_adjoint(adjoint)
+    if not hasattr(field, "vjp") and not hasattr(field, "linearize"):
+        raise InputError(
+            f"solve_vjp: field must bring its VJP; got {type(field).__name__}. Give Field(fn, vjp) or a network of "
+            "janode.core.layers."
+        )
+    sweep, manual = _prepare("solve_vjp", field, y0, ts, params, method, steps, step_size, on_failure)
+    solution, tape = _run("solve_vjp", sweep, manual, ts, recovery, on_failure)
+
+    def pullback(ys_bar: Any) -> Gradients[Any]:
+        """The cotangents of y0, params and ts for the cotangents ys_bar of the states at all ts."""
+        bars = manual.state.match("pullback", ys_bar, "ys_bar")
+        ys = manual.state.flatten(solution.ys)[0]
+        arguments.check_cotangents("pullback", bars, ys, manual.state.paths)
+        gradient = pull_back(sweep, recovery, tape, bars)
+        params_bar = None
+        if params is not None:
+            xp = arguments.find_namespace("pullback", ys, manual.state.paths)
+            cast = [xp.astype(bar, p.dtype, copy=False) for bar, p in zip(gradient.theta, sweep.theta, strict=True)]
+            params_bar = manual.tree.build(cast)
+        assert gradient.ts is not None
+        return Gradients(manual.state.build(gradient.y0), params_bar, gradient.ts[0])
+
+    return solution, pullback
+
+
+__all__ = ["Field", "Gradients", "Solution", "Stats", "solve", "solve_vjp"]
