@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from janode.core.tableaus import TABLEAUS, alpha2
+
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```[ \t]*(?P<language>\S*)[ \t]*(?P<rest>.*)$")
 
@@ -67,6 +69,19 @@ def test_only_python_is_run() -> None:
 def test_a_block_left_out_by_a_slip_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is neither|not closed"):
         runnable_code(text)
+
+
+METHOD_ROW = re.compile(r"^\| (?P<names>`.*`) \| (?P<order>\d+) \| (?P<stages>\d+) \|$", re.MULTILINE)
+
+
+def test_readme_lists_every_method() -> None:
+    listed = {
+        name: (int(row["order"]), int(row["stages"]))
+        for row in METHOD_ROW.finditer((ROOT / "README.md").read_text())
+        for name in re.findall(r"`(\w+)", row["names"])
+    }
+    tableaus = {**TABLEAUS, "alpha2": alpha2("2/3")}
+    assert listed == {name: (tableau.order, len(tableau.b)) for name, tableau in tableaus.items()}
 
 
 DOCTEST = """

@@ -32,7 +32,12 @@ MAY_REACH = {
     "frontends": {"core", "backends", "frontends"},
     "conformance": set(FOLDERS),
 }
-LIBRARIES = {"numpy": {"numpy"}, "torch": {"torch"}, "jax": {"jax", "jaxlib"}, "cupy": {"cupy", "cupyx"}}
+LIBRARIES = {
+    "numpy": {"numpy"},
+    "torch": {"torch"},
+    "jax": {"jax", "jaxlib", "numpy"},  # NumPy's arrays are arguments of JAX's own functions
+    "cupy": {"cupy", "cupyx"},
+}
 
 
 def own_library(path: Path) -> set[str]:
