@@ -27,7 +27,7 @@ OUT = Path(__file__).parent / "results" / "lynx_hare.png"
 SLOPE_LIMIT = 1e-6  # largest entry of the gradient at the optimum, relative to that at the start
 GRADIENT_LIMIT = 1e-10  # gradient at the start, relative to NumPy's
 OPTIMUM_LIMIT = 1e-6  # loss and unknowns at the optimum, relative to NumPy's
-NOTES = """dH/dt = a H - b H L, dL/dt = d H L - c L; H, L in thousands, t in years; all in float64.
+NOTES = """dH/dt = a H - b H L, dL/dt = d H L - c L; in thousands and years; all in float64.
 Largest relative difference from NumPy: [1] of the gradient at the start,
 [2] of the gradient at NumPy's optimum, relative to the one at the start,
 [3] of the final loss and the six unknowns."""
@@ -99,13 +99,17 @@ def failures(outcomes: Mapping[Library, Outcome]) -> list[str]:
         for library, outcome in outcomes.items()
         for what, value, limit in (
             ("gradient left at the optimum, relative to the start,", outcome.slope, SLOPE_LIMIT),
-            ("gradient at the start, relative to NumPy's,", outcome.start_difference(reference), GRADIENT_LIMIT),
-            ("optimum, relative to NumPy's,", outcome.optimum_difference(reference), OPTIMUM_LIMIT),
+            (
+                "relative distance of the start gradient from NumPy's",
+                outcome.start_difference(reference),
+                GRADIENT_LIMIT,
+            ),
+            ("relative distance of the optimum from NumPy's", outcome.optimum_difference(reference), OPTIMUM_LIMIT),
         )
     ]
     # `not <=` rather than `>`, so that NaN fails
     return [
-        f"{library}: {what} must differ by at most {limit:.0e}; got {value:.1e}."
+        f"{library}: {what} must be at most {limit:.0e}; got {value:.1e}."
         for library, what, value, limit in checks
         if not value <= limit
     ]

@@ -126,9 +126,13 @@ GOOD = Outcome("cpu", 1, 3, 1.0, np.zeros(6), 0.1, 0.0, np.ones(6), np.zeros(6))
     [
         pytest.param({"slope": 2e-6}, "gradient left at the optimum", id="slope"),
         pytest.param({"slope": float("nan")}, "gradient left at the optimum", id="slope-nan"),
-        pytest.param({"at_start": np.ones(6) + 2e-10 * np.eye(6)[5]}, "gradient at the start", id="start-gradient"),
-        pytest.param({"x": 2e-6 * np.eye(6)[0]}, "optimum, relative to NumPy's", id="optimum"),
-        pytest.param({"loss": 0.1 + 2e-7}, "optimum, relative to NumPy's", id="loss"),
+        pytest.param(
+            {"at_start": np.ones(6) + 2e-10 * np.eye(6)[5]},
+            "relative distance of the start gradient",
+            id="start-gradient",
+        ),
+        pytest.param({"x": 2e-6 * np.eye(6)[0]}, "relative distance of the optimum", id="optimum"),
+        pytest.param({"loss": 0.1 + 2e-7}, "relative distance of the optimum", id="loss"),
     ],
 )
 def test_disagreement_is_a_failure(bad: dict[str, object], text: str):
