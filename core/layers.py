@@ -170,14 +170,14 @@ class Linear(Layer):
         self._check(x, params)
         weight, bias = params["weight"], params["bias"]
         # The bias gets x's rank by hand: JAX can be set to refuse implicit rank promotion.
-        out = xp.matmul(x, weight.mT) + xp.reshape(bias, (1,) * (x.ndim - 1) + (self.out_features,))
+        out = x @ weight.mT + xp.reshape(bias, (1,) * (x.ndim - 1) + (self.out_features,))
 
         def pull(out_bar: Array) -> tuple[None, Array, Params]:
             batch = math.prod(x.shape[:-1])
             out_rows_bar = xp.reshape(out_bar, (batch, self.out_features))
             rows = xp.reshape(x, (batch, self.in_features))
-            params_bar = {"weight": xp.matmul(out_rows_bar.mT, rows), "bias": xp.sum(out_rows_bar, axis=0)}
-            return None, xp.matmul(out_bar, weight), params_bar
+            params_bar = {"weight": out_rows_bar.mT @ rows, "bias": xp.sum(out_rows_bar, axis=0)}
+            return None, out_bar @ weight, params_bar
 
         return out, pull
 
