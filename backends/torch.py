@@ -32,29 +32,30 @@ class TorchBackend(EagerBackend):
         """base + scale * sum_j c_j terms_j by fused multiply-adds into one new tensor per leaf."""
         if terms[0][0].dtype in _HALVES or isinstance(scale, torch.Tensor):
             return super().linear_combination(base, scale, coefficients, terms)
-        if len(terms) == 1:
-            factor = scale * coefficients[0]
-            if base is None:
-                return tuple([torch.mul(term, factor) for term in terms[0]])
-            return tuple([torch.add(leaf, term, alpha=factor) for leaf, term in zip(base, terms[0], strict=True)])
+        if base is None or len(terms) == 1:
+            coefficients, scale = [scale * coefficient for coefficient in coefficients], 1.0
         leaves = []
         for place, first in enumerate(terms[0]):
-            total = torch.mul(first, coefficients[0])
-            for coefficient, term in zip(coefficients[1:], terms[1:], strict=True):
-                total.add_(term[place], alpha=coefficient)
-            if base is not None:
-                total = torch.add(base[place], total, alpha=scale)
-            elif scale != 1.0:
-                total.mul_(scale)
-            leaves.append(total)
+            if base is None:
+                total = torch.mul(first, coefficients[0])
+            elif scale == 1.0:
+                total = torch.add(base[place], first, alpha=coefficients[0])
+            else:
+                total = torch.mul(first, coefficients[0])
+            for i in range(1, len(terms)):
+                total.add_(terms[i][place], alpha=coefficients[i])
+            leaves.append(total if base is None or scale == 1.0 else torch.add(base[place], total, alpha=scale))
         return tuple(leaves)
 
     def accumulate(self, total: State, addends: Cotangent) -> State:
         """The same tensors, added to in place."""
-        pairs = [(old, new) for old, new in zip(total, addends, strict=True) if new is not None]
-        if pairs:
-            olds, news = zip(*pairs, strict=True)
-            torch._foreach_add_(olds, [n.to(o.dtype) for o, n in pairs])
+        olds, news = [], []
+        for old, new in zip(total, addends, strict=True):
+            if new is not None:
+                olds.append(old)
+                news.append(new if new.dtype is old.dtype else new.to(old.dtype))
+        if olds:
+            torch._foreach_add_(olds, news)
         return total
 
     def time(self, t: float | torch.Tensor, like: torch.Tensor) -> torch.Tensor:

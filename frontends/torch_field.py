@@ -76,7 +76,11 @@ class _Linearization:
 
     def __init__(self, field: TorchField, inputs: list[torch.Tensor], t: torch.Tensor | None, f: State) -> None:
         self._field, self._inputs, self._t, self._f = field, inputs, t, f
-        self.f = tuple([leaf.detach() for leaf in f])
+
+    @property
+    def f(self) -> State:
+        """The value, without its graph."""
+        return tuple([leaf.detach() for leaf in self._f])
 
     def pull(self, f_bar: State) -> tuple[torch.Tensor | None, State, Cotangent]:
         """Every cotangent by one call of autograd; the graph is freed."""
