@@ -6,6 +6,7 @@ ts[k]), so both are linear in the two times, whichever way time runs.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,6 +103,4 @@ def steps_of_size(ts: Sequence[float], step_size: float) -> FixedGrid:
 
     A last step shorter than 1e-9 of the step size is rounding in the given numbers and is not added.
     """
-    return FixedGrid(
-        tuple(max(1, math.ceil(abs(b - a) / step_size * (1 - 1e-9))) for a, b in zip(ts, ts[1:], strict=False))
-    )
+    return FixedGrid(tuple(max(1, math.ceil(abs(b - a) / step_size * (1 - 1e-9))) for a, b in itertools.pairwise(ts)))

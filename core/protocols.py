@@ -63,10 +63,17 @@ StepPullRequests = Generator[tuple[int, State], StageReply, tuple[Carry, Array |
 class Method(Protocol):
     """Data and a one-step map on a carry. A method knows no recovery and no field: it asks for field values."""
 
-    name: str
-    order: int
-    c: Sequence[float]
-    """Where in a step the field is evaluated: stage i at t + c[i] h."""
+    @property
+    def name(self) -> str:
+        """How users call it."""
+
+    @property
+    def order(self) -> int:
+        """The order of its solution."""
+
+    @property
+    def c(self) -> Sequence[float]:
+        """Where in a step the field is evaluated: stage i at t + c[i] h."""
 
     def start(self, y0: State) -> Carry:
         """The carry before the first step."""

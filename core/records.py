@@ -45,7 +45,7 @@ def _stage_inputs(sweep: Any, requests: StepRequests, moment: Moment) -> list[St
 
 def _linearize_stages(sweep: Any, requests: StepRequests, moment: Moment) -> list[Linearization]:
     """The linearizations of all stages, alive at the same time."""
-    stages = []
+    stages: list[Linearization] = []
     y = next(requests)
     for t in moment.times:
         if stages:

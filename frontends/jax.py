@@ -14,7 +14,7 @@ from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import find_adjoint, pull_back
 from janode.core.errors import InputError, JanodeError, NonFiniteState, SolveError
-from janode.core.failures import check_start, raise_failure
+from janode.core.failures import raise_failure
 from janode.core.grids import FixedGrid, check_times
 from janode.core.methods import find_method
 from janode.core.protocols import Array, Method, Recovery, State
@@ -111,6 +111,12 @@ def _check_devices(leaves: State, paths: Sequence[str]) -> None:
         raise InputError(f"solve: all arrays must be on the same devices; got {listed}. Use jax.device_put.")
 
 
+def _check_start(state: State) -> None:
+    """Refuse an initial state known not to be finite; NumPy reads it, for under ``jit`` JAX would only trace."""
+    if any(not np.isfinite(np.asarray(leaf)).all() for leaf in state if _is_concrete((leaf,))):
+        raise InputError("solve: y0 must be finite; got an infinite or NaN entry. Check how it is computed.")
+
+
 def _times(ts: Any, steps: int | None, step_size: float | None) -> tuple[Array, FixedGrid, Array | None]:
     """(ts, grid, whether traced ts are monotonic); where they are not they become NaN."""
     if not isinstance(ts, jax.core.Tracer) and _is_concrete(list(ts)):
@@ -192,8 +198,7 @@ def solve(
     _check_devices(state, paths)
     times, grid, is_monotonic = _times(ts, steps, step_size)
     chosen, backend = find_method(method), find_backend("jax")
-    if _is_concrete(state):
-        check_start("solve", backend, state)
+    _check_start(state)
     clock = arguments.widest(state, jnp)
     theta, closed, constants = close(field, state, tree, paths, params, clock)
     problem = _Problem(chosen, grid, closed, clock)

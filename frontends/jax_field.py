@@ -55,7 +55,7 @@ def close(
     closed, shapes = jax.make_jaxpr(flat, return_shape=True)(t, list(state), inexact)
     slopes, slopes_tree = jax.tree.flatten(shapes)
     arguments.check_structure("solve", slopes_tree, tree)
-    arguments.check_slope("solve", slopes, state, paths, devices=False)
+    arguments.check_slope("solve", tuple(slopes), state, paths, devices=False)
     kinds = tuple(is_inexact(constant) for constant in closed.consts)
     hoisted = [jnp.asarray(c) for c, inexact_ in zip(closed.consts, kinds, strict=True) if inexact_]
     others = [c for c, inexact_ in zip(closed.consts, kinds, strict=True) if not inexact_]

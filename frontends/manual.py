@@ -83,7 +83,9 @@ class _ManualField:
 
     needs_time = True
 
-    def __init__(self, where: str, user: Any, state: Tree, params: Any, tree: Tree, zeros: Callable[..., State]) -> None:
+    def __init__(
+        self, where: str, user: Any, state: Tree, params: Any, tree: Tree, zeros: Callable[..., State]
+    ) -> None:
         self.where, self.user, self.state, self.tree = where, user, state, tree
         self.args = () if params is None else (params,)
         self.stats = Stats()

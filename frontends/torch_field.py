@@ -36,7 +36,8 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        for leaf in optree.tree_leaves((args, kwargs)):  # type: ignore[arg-type]
+        used: list[Any] = optree.tree_leaves((args, kwargs))  # type: ignore[arg-type]
+        for leaf in used:
             if isinstance(leaf, torch.Tensor) and id(leaf) not in self.known:
                 self.foreign.setdefault(id(leaf), (leaf, leaf._version))
         out = func(*args, **kwargs)
@@ -88,11 +89,10 @@ class _Linearization:
         field.stats.num_vjps += 1
         inputs = self._inputs
         outputs = [(f, bar) for f, bar in zip(self._f, f_bar, strict=True) if f.requires_grad]
+        found: tuple[torch.Tensor | None, ...] = (None,) * len(inputs)
         if outputs:
             fs, bars = zip(*outputs, strict=True)
             found = torch.autograd.grad(fs, inputs, bars, allow_unused=True)
-        else:
-            found = (None,) * len(inputs)
         size = len(field.state.leaves)
         y_bar = tuple(
             [
@@ -112,7 +112,9 @@ class TorchField:
     theta so that their gradients are asked for.
     """
 
-    def __init__(self, fn: Callable[..., Any], state: Tree, params: Any, tree: Tree, implicit: list[torch.Tensor]) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], state: Tree, params: Any, tree: Tree, implicit: list[torch.Tensor]
+    ) -> None:
         self.fn, self.state, self.tree, self.implicit = fn, state, tree, implicit
         self.has_params = params is not None
         self.stats = Stats()

@@ -43,7 +43,8 @@ class Tree:
         try:
             return tuple(self.spec.flatten_up_to(tree))
         except (ValueError, TypeError) as error:
+            got = optree.tree_structure(tree)
             raise InputError(
-                f"{where}: {argument} must have the structure of {self.name}, {self.spec}; got {optree.tree_structure(tree)}. "
+                f"{where}: {argument} must have the structure of {self.name}, {self.spec}; got {got}. "
                 "Return one cotangent for each array, or None for zero."
             ) from error
