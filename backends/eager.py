@@ -69,7 +69,7 @@ class EagerBackend:
             total = _scaled(total, scale)
             if base is not None:
                 total = self._widened(base[place]) + total
-            leaves.append(self._narrowed(total, first))
+            leaves.append(self._narrowed(total, first if base is None else base[place]))
         return tuple(leaves)
 
     def accumulate(self, total: State, addends: Cotangent) -> State:

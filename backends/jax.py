@@ -62,7 +62,7 @@ class JaxBackend:
             total = _scaled(total, scale, wide)
             if base is not None:
                 total = base[place].astype(wide) + total
-            leaves.append(total.astype(first.dtype))
+            leaves.append(total.astype(first.dtype if base is None else base[place].dtype))
         return tuple(leaves)
 
     def accumulate(self, total: State, addends: Cotangent) -> State:

@@ -9,7 +9,8 @@ from typing import Any
 from janode.core.errors import BackendError, unknown_name
 from janode.core.protocols import Backend
 
-_MODULES = {name: f"janode.backends.{name}" for name in ("numpy", "torch", "jax", "cupy")}
+LIBRARIES = ("numpy", "torch", "jax", "cupy")
+"""The libraries with a file of their own here."""
 _registered: dict[str, Backend] = {}
 
 
@@ -56,10 +57,10 @@ def find_backend(name: str) -> Backend:
         BackendError: if its library is not installed.
     """
     if name not in _registered:
-        if name not in _MODULES:
-            raise unknown_name("find_backend", "name", name, {*_MODULES, *_registered})
+        if name not in LIBRARIES:
+            raise unknown_name("find_backend", "name", name, {*LIBRARIES, *_registered})
         try:
-            module = importlib.import_module(_MODULES[name])
+            module = importlib.import_module(f"janode.backends.{name}")
         except ImportError as error:
             raise BackendError(
                 f"find_backend: the library of backend {name!r} must be installed; got {error}. Run "
@@ -74,8 +75,6 @@ def array_backend(xp: Any) -> Backend:
     from .eager import EagerBackend
 
     name = xp.__name__.removeprefix("array_api_compat.")
-    if name in ("numpy", "cupy", "torch"):
-        return find_backend(name)
-    if name not in _registered:
+    if name not in LIBRARIES and name not in _registered:
         register(EagerBackend(xp, name))
-    return _registered[name]
+    return find_backend(name)

@@ -29,8 +29,10 @@ RECOVERIES: dict[str, Recovery] = {
 DEFAULT = "symplectic"
 
 
-def find_adjoint(adjoint: str) -> tuple[str, Recovery]:
-    """(name, recovery) of a preset; ``"auto"`` is the default preset."""
+def find_adjoint(adjoint: str | Recovery) -> tuple[str, Recovery]:
+    """(name, recovery) of a preset, ``"auto"`` being the default one, or of a recovery object."""
+    if isinstance(adjoint, Recovery):
+        return type(adjoint).__name__, adjoint
     name = DEFAULT if adjoint == "auto" else adjoint
     if not isinstance(name, str) or name not in RECOVERIES:
         raise unknown_name("solve", "adjoint", adjoint, ["auto", *RECOVERIES])
@@ -55,7 +57,8 @@ def pull_back(sweep: Sweep, recovery: Recovery, tape: Any, ys_bar: State) -> Gra
     first = backend.take(rows, 0)
     ts_bar = None
     if sweep.field.needs_time:
-        ts_bar = backend.buffer(len(sweep.grid.counts) + 1, (backend.time(0.0, first[sweep.clock]),))
+        zero = backend.zeros((backend.time(0.0, first[sweep.clock]),), wide=True)
+        ts_bar = backend.buffer(len(sweep.grid.counts) + 1, zero)
     carry_bar = method.carry_zeros(backend.zeros(first))
     bars = Bars(rows, carry_bar, backend.zeros(sweep.field.wanted(sweep.theta), wide=True), ts_bar)
     bars = recovery.backward(sweep, tape, bars)

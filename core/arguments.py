@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import array_api_compat
 
 from .errors import InputError
-from .grids import FixedGrid, check_steps, equal_steps, steps_of_size
+from .grids import FixedGrid, check_steps, check_times, equal_steps, steps_of_size
 from .protocols import Array, State
 
 ON_FAILURE = ("raise", "return")
@@ -23,13 +23,35 @@ def check_on_failure(where: str, on_failure: str) -> None:
         )
 
 
+def check_field(where: str, field: object) -> None:
+    """Refuse a field that cannot be called."""
+    if not callable(field):
+        raise InputError(
+            f"{where}: field must be callable as field(t, y) or field(t, y, params); got {type(field).__name__}. Give "
+            "a function that returns dy/dt."
+        )
+
+
+def read_times(where: str, ts: Iterable[Any]) -> list[float]:
+    """The times as Python floats, checked."""
+    try:
+        entries = list(ts)
+        times = [float(t) for t in entries if not getattr(t, "shape", ())]
+    except (TypeError, ValueError):
+        entries, times = [ts], []
+    if len(times) < len(entries):
+        raise InputError(f"{where}: ts must be a sequence of real numbers; got {ts!r}. Give the start and the end.")
+    check_times(where, times)
+    return times
+
+
 def fixed_grid(where: str, ts: Sequence[float], steps: int | None, step_size: float | None) -> FixedGrid:
     """The grid the user asked for, from times already checked."""
     check_steps(where, steps, step_size)
     if steps is not None:
-        return equal_steps(len(ts), steps)
+        return equal_steps(len(ts), int(steps))
     assert step_size is not None
-    return steps_of_size(ts, step_size)
+    return steps_of_size(ts, float(step_size))
 
 
 def check_state(where: str, leaves: State, xp: Any, paths: Sequence[str]) -> None:
@@ -81,11 +103,10 @@ def check_structure(where: str, got: object, expected: object) -> None:
 def check_slope(where: str, f: State, y: State, paths: Sequence[str], devices: bool = True) -> None:
     """Refuse a field whose output differs from the state in shape, dtype or device of a leaf."""
     for slope, leaf, path in zip(f, y, paths, strict=True):
-        got, expected = getattr(slope, "dtype", type(slope).__name__), leaf.dtype
-        if getattr(slope, "shape", None) != leaf.shape or got != expected:
+        if not _is_like(slope, leaf):
             raise InputError(
-                f"{where}: the field must return shape {tuple(leaf.shape)} and dtype {expected} for {path}; got shape "
-                f"{tuple(getattr(slope, 'shape', ()))} and dtype {got}. Return dy/dt with the shape and dtype of y."
+                f"{where}: the field must return {_described(leaf)} for {path}; got {_described(slope)}. Return dy/dt "
+                "with the shape and dtype of y."
             )
         if devices and array_api_compat.device(slope) != array_api_compat.device(leaf):
             raise InputError(
@@ -110,13 +131,21 @@ def check_parameters(where: str, leaves: State, xp: Any, paths: Sequence[str]) -
             )
 
 
-def check_cotangents(where: str, bars: Sequence[Any], leaves: State, paths: Sequence[str]) -> None:
-    """Refuse cotangents that differ from their primals in shape or dtype."""
+def check_cotangents(where: str, argument: str, bars: Sequence[Any], leaves: State, paths: Sequence[str]) -> None:
+    """Refuse cotangents that differ from their primals in shape or dtype; None stands for zero."""
     for bar, leaf, path in zip(bars, leaves, paths, strict=True):
-        name = "ys_bar" + path.removeprefix("y0")
-        if getattr(bar, "shape", None) != leaf.shape or getattr(bar, "dtype", None) != leaf.dtype:
+        if bar is not None and not _is_like(bar, leaf):
             raise InputError(
-                f"{where}: {name} must have shape {tuple(leaf.shape)} and dtype {leaf.dtype}; got "
-                f"{type(bar).__name__} of shape {getattr(bar, 'shape', None)} and dtype {getattr(bar, 'dtype', None)}. "
-                "Give the cotangent of the solution's ys."
+                f"{where}: {argument} must have {_described(leaf)} for {path}; got {_described(bar)}. Give the "
+                "cotangent the shape and dtype of its primal, or None for zero."
             )
+
+
+def _is_like(got: Any, leaf: Array) -> bool:
+    """Whether the shapes and dtypes agree. Dtypes of different libraries are not compared: some warn if they are."""
+    dtype = getattr(got, "dtype", None)
+    return type(dtype) is type(leaf.dtype) and dtype == leaf.dtype and got.shape == leaf.shape
+
+
+def _described(got: Any) -> str:
+    return f"shape {tuple(got.shape)} and dtype {got.dtype}" if hasattr(got, "dtype") else type(got).__name__

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,11 +47,13 @@ class FixedGrid:
         return ts[k] + start * interval, share * interval
 
     @staticmethod
-    def place_vjp(ops: Backend, ts_bar: Any, step: tuple[Any, Any, Any], t_bar: Array, h_bar: Array) -> Any:
-        """The buffer ts_bar with the cotangents of one step's t_n and h_n added."""
+    def place_vjp(ops: Backend, ts_bar: Any, step: tuple[Any, Any, Any], t_bar: Array | None, h_bar: Array) -> Any:
+        """The buffer ts_bar with the cotangents of one step's t_n (None for zero) and h_n added."""
         k, start, share = step
         for place, dt, dh in ((k, 1.0 - start, -share), (k + 1, start, share)):
-            row = ops.linear_combination(ops.take(ts_bar, place), dt, (1.0,), ((t_bar,),))
+            row = ops.take(ts_bar, place)
+            if t_bar is not None:
+                row = ops.linear_combination(row, dt, (1.0,), ((t_bar,),))
             row = ops.linear_combination(row, dh, (1.0,), ((h_bar,),))
             ts_bar = ops.put(ts_bar, place, row)
         return ts_bar
@@ -77,20 +80,20 @@ def check_steps(where: str, steps: int | None, step_size: float | None) -> None:
     if (steps is None) == (step_size is None):
         got = "neither" if steps is None else f"both (steps={steps!r}, step_size={step_size!r})"
         raise InputError(f"{where}: exactly one of steps and step_size must be given; got {got}. Give one of them.")
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+    if steps is not None and not (_is_number(steps, numbers.Integral) and steps >= 1):
         raise InputError(
             f"{where}: steps must be an integer >= 1; got {steps!r}. It is the number of equal steps between "
             "neighbouring ts."
         )
-    if step_size is not None and not (_is_number(step_size) and 0.0 < step_size < math.inf):
+    if step_size is not None and not (_is_number(step_size, numbers.Real) and 0.0 < step_size < math.inf):
         raise InputError(
             f"{where}: step_size must be a positive finite number; got {step_size!r}. Give its magnitude: the "
             "direction follows from ts."
         )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def equal_steps(num_times: int, steps: int) -> FixedGrid:
@@ -101,6 +104,6 @@ def equal_steps(num_times: int, steps: int) -> FixedGrid:
 def steps_of_size(ts: Sequence[float], step_size: float) -> FixedGrid:
     """The grid with the fewest equal steps not longer than ``step_size`` between neighbouring times.
 
-    A last step shorter than 1e-9 of the step size is rounding in the given numbers and is not added.
+    Rounding in the given numbers adds no step: steps may be longer by one part in 1e9.
     """
     return FixedGrid(tuple(max(1, math.ceil(abs(b - a) / step_size * (1 - 1e-9))) for a, b in itertools.pairwise(ts)))

@@ -10,10 +10,10 @@ from .tableaus import TABLEAUS, Tableau
 
 def find_method(method: str | Tableau | Method) -> Method:
     """The method of that name, of that tableau, or the method object itself."""
+    if isinstance(method, Method):
+        return method
     if isinstance(method, Tableau):
         return RungeKutta(method)
-    if not isinstance(method, str):
-        return method
-    if method not in TABLEAUS:
+    if not isinstance(method, str) or method not in TABLEAUS:
         raise unknown_name("solve", "method", method, TABLEAUS)
     return RungeKutta(TABLEAUS[method])

@@ -48,10 +48,12 @@ class Field(Protocol):
 
 
 class StageReply(NamedTuple):
-    """What a pullback of a step gets for one stage: the linearization and the cotangent of the stage's input."""
+    """What a pullback of a step gets for one stage."""
 
-    stage: Linearization
+    f: State | None
+    """The field's value, or None where no time gradient is wanted."""
     y_bar: State
+    """The cotangent of the stage's input."""
 
 
 StepRequests = Generator[State, State, Carry]
@@ -60,6 +62,7 @@ StepPullRequests = Generator[tuple[int, State], StageReply, tuple[Carry, Array |
 """A pullback yields (stage, cotangent of its field value), last stage first, and returns (carry_bar, h_bar)."""
 
 
+@runtime_checkable
 class Method(Protocol):
     """Data and a one-step map on a carry. A method knows no recovery and no field: it asks for field values."""
 
@@ -93,8 +96,11 @@ class Method(Protocol):
     def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
         """One step; yields stage inputs Y_i in order and receives k_i."""
 
-    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time, needs_time: bool) -> StepPullRequests:
-        """The pullback of one step; h_bar covers h as it stands in the step's formula, not the stage times."""
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
+        """The pullback of one step; h_bar covers h as it stands in the step's formula, not the stage times.
+
+        h_bar is a 0-d array of at least single precision, or None where no stage's field value was given.
+        """
 
 
 class Moment(NamedTuple):
@@ -104,7 +110,6 @@ class Moment(NamedTuple):
     times: tuple[Array, ...]
 
 
-@runtime_checkable
 class Record(Protocol):
     """What is kept of one step, and how the step is linearized from it: the granularity of the pullback."""
 
@@ -160,7 +165,10 @@ class Backend(Protocol):
     def linear_combination(
         self, base: State | None, scale: Time, coefficients: Sequence[float], terms: Sequence[State]
     ) -> State:
-        """base + scale * sum_j coefficients[j] terms[j], leaf by leaf; the sum is taken first, in order."""
+        """base + scale * sum_j coefficients[j] terms[j], leaf by leaf; the sum is taken first, in order.
+
+        The result has the dtypes of base, or of the terms without one; half precision is summed in single.
+        """
 
     def accumulate(self, total: State, addends: Cotangent) -> State:
         """total + addends, in total's dtype; None adds nothing; total's memory may be reused."""

@@ -103,7 +103,7 @@ class RungeKutta:
         coefficients, places = self._weights
         return (ops.linear_combination(y, h, coefficients, [k[j] for j in places]),)
 
-    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time, needs_time: bool) -> StepPullRequests:
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
         """The exact pullback of one step, last stage first. Cost: one field VJP per stage."""
         lam = carry_bar[0]
         s = len(self.c)
@@ -115,10 +115,10 @@ class RungeKutta:
             if not places:
                 continue
             v = ops.linear_combination(None, h, coefficients, [terms[j] for j in places])
-            stage, terms[i] = yield i, v
+            f, terms[i] = yield i, v
             pulled.append(terms[i])
-            if needs_time:
-                pairing = ops.pair(v, stage.f)
+            if f is not None:
+                pairing = ops.pair(v, f)
                 h_bar = pairing if h_bar is None else h_bar + pairing
         lam = ops.linear_combination(lam, 1.0, (1.0,) * len(pulled), pulled)
         if h_bar is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .grids import FixedGrid
-from .protocols import Array, Backend, Carry, Field, Method, Moment, Record, State, Time
+from .protocols import Array, Backend, Carry, Field, Method, Moment, Record, StageReply, State, Time
 
 
 class Bars(NamedTuple):
@@ -93,21 +93,30 @@ class Sweep:
         method, backend = self.method, self.backend
         needs_time = bars.ts is not None
         theta_bar = bars.theta
-        t_bar = h_bar = backend.take(bars.ts, 0)[0] * 0.0 if needs_time else None
-        requests = method.step_vjp(backend, bars.carry, moment.h, needs_time)
+        abscissae: list[float] = []
+        stage_t_bars: list[State] = []
+
+        def pull(i: int, f_bar: State) -> StageReply:
+            # The linearization dies with this call, before the next one is made.
+            nonlocal theta_bar
+            stage = linearization(i)
+            f = stage.f if needs_time else None
+            stage_t_bar, y_bar, addends = stage.pull(f_bar)
+            theta_bar = backend.accumulate(theta_bar, addends)
+            if needs_time and stage_t_bar is not None:
+                abscissae.append(method.c[i])
+                stage_t_bars.append((stage_t_bar,))
+            return StageReply(f, y_bar)
+
+        requests = method.step_vjp(backend, bars.carry, moment.h)
         reply: Any = None
         try:
             while True:
-                i, f_bar = requests.send(reply)
-                stage = linearization(i)
-                stage_t_bar, y_bar, addends = stage.pull(f_bar)
-                theta_bar = backend.accumulate(theta_bar, addends)
-                if needs_time and stage_t_bar is not None:
-                    t_bar = t_bar + stage_t_bar
-                    h_bar = h_bar + method.c[i] * stage_t_bar
-                reply = (stage, y_bar)
+                reply = pull(*requests.send(reply))
         except StopIteration as done:
-            carry_bar, explicit = done.value
-        if explicit is not None:
-            h_bar = explicit + h_bar
+            carry_bar, h_bar = done.value
+        t_bar = None
+        if stage_t_bars:
+            (t_bar,) = backend.linear_combination(None, 1.0, (1.0,) * len(stage_t_bars), stage_t_bars)
+            (h_bar,) = backend.linear_combination((h_bar,), 1.0, abscissae, stage_t_bars)
         return bars._replace(carry=carry_bar, theta=theta_bar), t_bar, h_bar

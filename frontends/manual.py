@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from janode.backends.registry import array_backend
@@ -14,7 +15,6 @@ from janode.core import arguments
 from janode.core.adjoint import find_adjoint, pull_back
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure, status
-from janode.core.grids import check_times
 from janode.core.methods import find_method
 from janode.core.protocols import Array, Cotangent, Method, Recovery, State
 from janode.core.records import Nothing
@@ -50,19 +50,18 @@ class Field:
 
 
 class _Pullback:
-    """A field at one point, differentiated by the user's vjp; its value is computed only if asked for."""
+    """A field at one point, differentiated by the user's vjp; its value is computed once, if asked for."""
 
     def __init__(self, field: _ManualField, t: Array, y: State) -> None:
         self._field, self._t, self._y = field, t, y
 
-    @property
+    @cached_property
     def f(self) -> State:
         return self._field(self._t, self._y, ())
 
     def pull(self, f_bar: State) -> tuple[Array | None, State, Cotangent]:
-        field = self._field
-        y = field.state.build(self._y)
-        return field.cotangents(field.user.vjp(self._t, y, *field.args, field.state.build(f_bar)), self._y)
+        field, t, y = self._field, self._t, self._y
+        return field.cotangents(field.user.vjp(t, field.state.build(y), *field.args, field.state.build(f_bar)), t, y)
 
 
 class _Graph:
@@ -72,10 +71,10 @@ class _Graph:
         field.stats.num_field_evals += 1
         out, self._pull = field.user.linearize(t, field.state.build(y), *field.args)
         self.f = field.checked(out, y)
-        self._field, self._y = field, y
+        self._field, self._t, self._y = field, t, y
 
     def pull(self, f_bar: State) -> tuple[Array | None, State, Cotangent]:
-        return self._field.cotangents(self._pull(self._field.state.build(f_bar)), self._y)
+        return self._field.cotangents(self._pull(self._field.state.build(f_bar)), self._t, self._y)
 
 
 class _ManualField:
@@ -90,6 +89,7 @@ class _ManualField:
         self.args = () if params is None else (params,)
         self.stats = Stats()
         self._zeros = zeros
+        self._is_pull_checked = False
         self._linearization = _Graph if hasattr(user, "linearize") else _Pullback
 
     def __call__(self, t: Array, y: State, theta: State) -> State:
@@ -112,7 +112,7 @@ class _ManualField:
     def wanted(self, theta: State) -> State:
         return theta
 
-    def cotangents(self, bars: Any, y: State) -> tuple[Array | None, State, Cotangent]:
+    def cotangents(self, bars: Any, t: Array, y: State) -> tuple[Array | None, State, Cotangent]:
         self.stats.num_vjps += 1
         expected = 2 + len(self.args)
         if not isinstance(bars, tuple) or len(bars) != expected:
@@ -122,10 +122,19 @@ class _ManualField:
                 f"fn; got {got}. Return None for a cotangent that is zero."
             )
         y_bar = self.state.match(self.where, bars[1], "y_bar")
-        if any(bar is None for bar in y_bar):
-            y_bar = tuple(z if bar is None else bar for z, bar in zip(self._zeros(y), y_bar, strict=True))
         theta_bar = self.tree.match(self.where, bars[2], "params_bar") if self.args else ()
-        return bars[0], y_bar, theta_bar
+        if not self._is_pull_checked:
+            arguments.check_cotangents(self.where, "t_bar", (bars[0],), (t,), ("t",))
+            arguments.check_cotangents(self.where, "y_bar", y_bar, y, self.state.paths)
+            arguments.check_cotangents(self.where, "params_bar", theta_bar, self.tree.leaves, self.tree.paths)
+            self._is_pull_checked = True
+        return bars[0], self.filled(y_bar, y), theta_bar
+
+    def filled(self, bars: Cotangent, leaves: State) -> State:
+        """The cotangents with zeros for None."""
+        if all(bar is not None for bar in bars):
+            return bars
+        return tuple(z if bar is None else bar for z, bar in zip(self._zeros(leaves), bars, strict=True))
 
 
 def _prepare(
@@ -140,6 +149,7 @@ def _prepare(
     on_failure: str,
 ) -> tuple[Sweep, _ManualField]:
     """Check every argument and put the solve together; no field evaluation yet."""
+    arguments.check_field(where, field)
     arguments.check_on_failure(where, on_failure)
     state, tree = Tree(y0, "y0"), Tree(params, "params")
     leaves, paths = state.leaves + tree.leaves, state.paths + tree.paths
@@ -147,8 +157,7 @@ def _prepare(
     arguments.check_state(where, state.leaves, xp, state.paths)
     arguments.check_parameters(where, tree.leaves, xp, tree.paths)
     arguments.check_devices(where, leaves, paths)
-    times = [float(t) for t in ts]
-    check_times(where, times)
+    times = arguments.read_times(where, ts)
     grid = arguments.fixed_grid(where, times, steps, step_size)
     chosen = find_method(method)
     backend = array_backend(xp)
@@ -179,7 +188,7 @@ def solve(
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
-    adjoint: str = "auto",
+    adjoint: str | Recovery = "auto",
     on_failure: str = "raise",
 ) -> Solution[Any]:
     """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, on a fixed grid of steps.
@@ -228,7 +237,7 @@ def solve_vjp(
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
-    adjoint: str = "auto",
+    adjoint: str | Recovery = "auto",
     on_failure: str = "raise",
 ) -> tuple[Solution[Any], Callable[[Any], Gradients[Any]]]:
     """The solution, and the pullback ys_bar -> cotangents of y0, params and ts, exact for the discrete solution.
@@ -275,8 +284,8 @@ def solve_vjp(
         """The cotangents of y0, params and ts for the cotangents ys_bar of the states at all ts."""
         bars = manual.state.match("pullback", ys_bar, "ys_bar")
         ys = manual.state.flatten(solution.ys)[0]
-        arguments.check_cotangents("pullback", bars, ys, manual.state.paths)
-        gradient = pull_back(sweep, recovery, tape, bars)
+        arguments.check_cotangents("pullback", "ys_bar", bars, ys, manual.state.paths)
+        gradient = pull_back(sweep, recovery, tape, manual.filled(bars, ys))
         params_bar = None
         if params is not None:
             xp = arguments.find_namespace("pullback", ys, manual.state.paths)
