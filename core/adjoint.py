@@ -45,6 +45,7 @@ class Gradient(NamedTuple):
     y0: State
     theta: State
     ts: State | None
+    controls: State = ()
 
 
 def pull_back(sweep: Sweep, recovery: Recovery, tape: Any, ys_bar: State) -> Gradient:
@@ -61,6 +62,19 @@ def pull_back(sweep: Sweep, recovery: Recovery, tape: Any, ys_bar: State) -> Gra
         ts_bar = backend.buffer(len(sweep.grid.counts) + 1, zero)
     carry_bar = method.carry_zeros(backend.zeros(first))
     bars = Bars(rows, carry_bar, backend.zeros(sweep.field.wanted(sweep.theta), wide=True), ts_bar)
-    bars = recovery.backward(sweep, tape, bars)
+    bars, sent = recovery.backward(sweep, tape, bars)
     y0_bar = backend.linear_combination(method.start_vjp(bars.carry), 1.0, (1.0,), (first,))
-    return Gradient(y0_bar, bars.theta, None if bars.ts is None else backend.stack(bars.ts))
+    ts_total = None if bars.ts is None else backend.stack(bars.ts)
+    return Gradient(y0_bar, bars.theta, ts_total, _control_bars(sweep, sent))
+
+
+def _control_bars(sweep: Sweep, sent: Any) -> State:
+    """The cotangents of the controls at their nodes, from what each step sent to its stages."""
+    if sweep.controls is None:
+        return ()
+    num_leaves = len(sweep.backend.take(sweep.controls.nodes, 0))
+    phases = [sweep.backend.stack(rows) for rows in sent]
+    return tuple(
+        sweep.controls.layout.gather(sweep.backend.xp, [arrays[leaf::num_leaves] for arrays in phases])
+        for leaf in range(num_leaves)
+    )

@@ -31,7 +31,7 @@ class Linearization(Protocol):
 class Field(Protocol):
     """The right-hand side dy/dt = f(t, y, theta). Differentiation belongs to it.
 
-    ``theta`` is a flat tuple of arrays. ``t`` is a 0-d array of the state's real dtype, on its device.
+    ``theta`` is a flat tuple of arrays: shared ones, then, if there are controls, those valid at this stage. ``t`` is a 0-d array of the state's real dtype, on its device.
     """
 
     needs_time: bool
@@ -44,7 +44,7 @@ class Field(Protocol):
         """The value and the pullback at one point; the graph lives as long as the result."""
 
     def wanted(self, theta: State) -> State:
-        """The leaves of theta whose cotangents ``pull`` returns, in its order."""
+        """The shared leaves of theta whose cotangents ``pull`` returns first, in its order; then come the controls'."""
 
 
 class StageReply(NamedTuple):
@@ -62,9 +62,33 @@ StepPullRequests = Generator[tuple[int, State], StageReply, tuple[Carry, Array |
 """A pullback yields (stage, cotangent of its field value), last stage first, and returns (carry_bar, h_bar)."""
 
 
+class Stepper(Protocol):
+    """A one-step map on a carry. It knows no field: it asks for field values."""
+
+    @property
+    def c(self) -> Sequence[float]:
+        """Where in a step the field is evaluated: stage i at t + c[i] h."""
+
+    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        """One step; yields stage inputs Y_i in order and receives k_i."""
+
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
+        """The pullback of one step; h_bar covers h as it stands in the step's formula, not the stage times.
+
+        h_bar is a 0-d array of at least single precision, or None where no stage's field value was given.
+        """
+
+
+class Phase(NamedTuple):
+    """A run of steps that one stepper takes."""
+
+    stepper: Stepper
+    num_steps: int
+
+
 @runtime_checkable
 class Method(Protocol):
-    """Data and a one-step map on a carry. A method knows no recovery and no field: it asks for field values."""
+    """Data, the carry it hands from step to step, and who takes the steps. A method knows no recovery."""
 
     @property
     def name(self) -> str:
@@ -75,8 +99,15 @@ class Method(Protocol):
         """The order of its solution."""
 
     @property
-    def c(self) -> Sequence[float]:
-        """Where in a step the field is evaluated: stage i at t + c[i] h."""
+    def needs_equal_steps(self) -> bool:
+        """Whether all steps of a solve must be equal."""
+
+    @property
+    def has_end_node(self) -> bool:
+        """Whether controls have a node at the last time even if no step reads it."""
+
+    def phases(self, num_steps: int) -> Sequence[Phase]:
+        """The runs of steps of a solve, in order: one for a one-step method, start and rest for a multistep one."""
 
     def start(self, y0: State) -> Carry:
         """The carry before the first step."""
@@ -93,21 +124,14 @@ class Method(Protocol):
     def start_vjp(self, carry_bar: Carry) -> State:
         """The cotangent of y0."""
 
-    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
-        """One step; yields stage inputs Y_i in order and receives k_i."""
-
-    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
-        """The pullback of one step; h_bar covers h as it stands in the step's formula, not the stage times.
-
-        h_bar is a 0-d array of at least single precision, or None where no stage's field value was given.
-        """
-
 
 class Moment(NamedTuple):
-    """One step as the sweep sees it: its step size, and the time of each of its stages as arrays."""
+    """One step as the sweep sees it: its step size, who takes it, and the time and theta of each of its stages."""
 
     h: Time
+    stepper: Stepper
     times: tuple[Array, ...]
+    thetas: tuple[State, ...]
 
 
 class Record(Protocol):
@@ -127,8 +151,8 @@ class Recovery(Protocol):
     def forward(self, sweep: Any, y0: State) -> tuple[Any, Any]:
         """(outputs, tape): the whole solve, and what is kept of it."""
 
-    def backward(self, sweep: Any, tape: Any, bars: Any) -> Any:
-        """The cotangents pulled back through every step."""
+    def backward(self, sweep: Any, tape: Any, bars: Any) -> tuple[Any, Any]:
+        """The cotangents pulled back through every step, and what each step sends to its stages' controls."""
 
 
 class Backend(Protocol):

@@ -1,27 +1,21 @@
 """What is kept of a step, and how the step is linearized from it: the granularity of the pullback.
 
-A step asks for field values (``Method.step`` is a generator), so one definition of a method serves every record: the
+A step asks for field values (``Stepper.step`` is a generator), so one definition of a method serves every record: the
 field can be evaluated plainly, its inputs kept, or its graph kept; and a record that needs only the inputs stops the
 step before its last evaluation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .protocols import Carry, Linearization, Moment, State, StepRequests
 
 
-def evaluate(sweep: Any, carry: Carry, moment: Moment) -> Carry:
-    """One step with plain field evaluations."""
-    field, theta = sweep.field, sweep.theta
-    requests = sweep.method.step(sweep.backend, carry, moment.h)
-    y = next(requests)
-    for t in moment.times[:-1]:
-        y = requests.send(field(t, y, theta))
-    return _finish(requests, field(moment.times[-1], y, theta))
+def _requests(sweep: Any, carry: Carry, moment: Moment) -> StepRequests:
+    return moment.stepper.step(sweep.backend, carry, moment.h)
 
 
 def _finish(requests: StepRequests, f: State) -> Carry:
@@ -29,31 +23,38 @@ def _finish(requests: StepRequests, f: State) -> Carry:
         requests.send(f)
     except StopIteration as done:
         return done.value
-    raise AssertionError("a step asked for more field values than its method has stages")
+    raise AssertionError("a step asked for more field values than its stepper has stages")
 
 
 def _stage_inputs(sweep: Any, requests: StepRequests, moment: Moment) -> list[State]:
     """The inputs of all stages; evaluates the field at all but the last."""
     inputs = [next(requests)]
-    for t in moment.times[:-1]:
-        inputs.append(requests.send(sweep.field(t, inputs[-1], sweep.theta)))
+    for t, theta in zip(moment.times[:-1], moment.thetas[:-1], strict=True):
+        inputs.append(requests.send(sweep.field(t, inputs[-1], theta)))
     return inputs
+
+
+def _run(sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, list[State]]:
+    """(next carry, inputs of all stages) with plain field evaluations."""
+    requests = _requests(sweep, carry, moment)
+    inputs = _stage_inputs(sweep, requests, moment)
+    return _finish(requests, sweep.field(moment.times[-1], inputs[-1], moment.thetas[-1])), inputs
 
 
 def _linearize_stages(sweep: Any, requests: StepRequests, moment: Moment) -> list[Linearization]:
     """The linearizations of all stages, alive at the same time."""
     stages: list[Linearization] = []
     y = next(requests)
-    for t in moment.times:
+    for t, theta in zip(moment.times, moment.thetas, strict=True):
         if stages:
             y = requests.send(stages[-1].f)
-        stages.append(sweep.field.linearize(t, y, sweep.theta))
+        stages.append(sweep.field.linearize(t, y, theta))
     return stages
 
 
-def _one_at_a_time(sweep: Any, inputs: list[State], moment: Moment) -> Callable[[int], Linearization]:
+def _one_at_a_time(sweep: Any, inputs: Sequence[State], moment: Moment) -> Callable[[int], Linearization]:
     def linearize(i: int) -> Linearization:
-        return sweep.field.linearize(moment.times[i], inputs[i], sweep.theta)
+        return sweep.field.linearize(moment.times[i], inputs[i], moment.thetas[i])
 
     return linearize
 
@@ -64,7 +65,7 @@ class Nothing:
 
     def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
         """One step forward."""
-        return evaluate(sweep, carry, moment), ()
+        return _run(sweep, carry, moment)[0], ()
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """There is nothing to linearize from."""
@@ -80,12 +81,12 @@ class Carries:
 
     def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
         """One step forward."""
-        return evaluate(sweep, carry, moment), carry
+        return _run(sweep, carry, moment)[0], carry
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """Recomputes the stage inputs at once, then linearizes stage by stage."""
-        requests = sweep.method.step(sweep.backend, record, moment.h)
-        return _one_at_a_time(sweep, _stage_inputs(sweep, requests, moment), moment)
+        inputs = _stage_inputs(sweep, _requests(sweep, record, moment), moment)
+        return _one_at_a_time(sweep, inputs, moment)
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,7 @@ class WholeSteps(Carries):
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """Linearizes every stage at once."""
-        requests = sweep.method.step(sweep.backend, record, moment.h)
-        stages = dict(enumerate(_linearize_stages(sweep, requests, moment)))
+        stages = dict(enumerate(_linearize_stages(sweep, _requests(sweep, record, moment), moment)))
         return stages.pop
 
 
@@ -111,9 +111,8 @@ class StageInputs:
 
     def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
         """One step forward."""
-        requests = sweep.method.step(sweep.backend, carry, moment.h)
-        inputs = _stage_inputs(sweep, requests, moment)
-        return _finish(requests, sweep.field(moment.times[-1], inputs[-1], sweep.theta)), tuple(inputs)
+        carry, inputs = _run(sweep, carry, moment)
+        return carry, tuple(inputs)
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """Linearizes stage by stage."""
@@ -129,7 +128,7 @@ class Graphs:
 
     def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
         """One step forward."""
-        requests = sweep.method.step(sweep.backend, carry, moment.h)
+        requests = _requests(sweep, carry, moment)
         stages = _linearize_stages(sweep, requests, moment)
         return _finish(requests, stages[-1].f), tuple(stages)
 

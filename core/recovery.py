@@ -21,8 +21,8 @@ class Kept:
         outputs, records, _ = sweep.advance(y0, self.record)
         return outputs, records
 
-    def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> Bars:
-        """The cotangents pulled back through every step."""
+    def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> tuple[Bars, Any]:
+        """The cotangents pulled back through every step, and what each step sends to its controls."""
         return sweep.retreat(tape, self.record, bars)
 
 
@@ -37,7 +37,7 @@ class Restart:
         outputs, _, _ = sweep.advance(y0, Nothing())
         return outputs, y0
 
-    def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> Bars:
-        """The cotangents pulled back through every step."""
+    def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> tuple[Bars, Any]:
+        """The cotangents pulled back through every step, and what each step sends to its controls."""
         _, records, _ = sweep.advance(tape, self.record)
         return sweep.retreat(records, self.record, bars)

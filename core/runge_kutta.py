@@ -10,11 +10,12 @@ needs no special case for b_i = 0: with lam the cotangent of y_{n+1} and l_i the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from .protocols import Backend, Carry, State, StepPullRequests, StepRequests, Time
+from .protocols import Array, Backend, Carry, Phase, State, StepPullRequests, StepRequests, Time
 from .tableaus import Tableau
 
 
@@ -28,6 +29,18 @@ class Sparse(NamedTuple):
 def _sparse(coefficients: list[float]) -> Sparse:
     kept = [(c, place) for place, c in enumerate(coefficients) if c != 0.0]
     return Sparse(tuple(c for c, _ in kept), tuple(place for _, place in kept))
+
+
+def mean_slope(ops: Backend, h: Time, pairs: Sequence[tuple[State, State | None]]) -> Array | None:
+    """sum <v, f> / h: the cotangent of h where it enters as the factor h of field values f with cotangents v."""
+    total = None
+    for v, f in pairs:
+        if f is not None:
+            pairing = ops.pair(v, f)
+            total = pairing if total is None else total + pairing
+    if total is not None:
+        (total,) = ops.linear_combination(None, 1.0 / h, (1.0,), ((total,),))
+    return total
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,13 @@ class RungeKutta:
             columns[i] = _sparse([*used, b[i]])
         return tuple(columns[i] for i in range(s))
 
+    needs_equal_steps = False
+    has_end_node = False
+
+    def phases(self, num_steps: int) -> tuple[Phase, ...]:
+        """All steps are alike."""
+        return (Phase(self, num_steps),)
+
     def start(self, y0: State) -> Carry:
         """The carry before the first step."""
         return (y0,)
@@ -109,7 +129,7 @@ class RungeKutta:
         s = len(self.c)
         terms: list[State] = [()] * s + [lam]
         pulled: list[State] = []
-        h_bar = None
+        pairs: list[tuple[State, State | None]] = []
         for i in reversed(range(s)):
             coefficients, places = self._columns[i]
             if not places:
@@ -117,10 +137,6 @@ class RungeKutta:
             v = ops.linear_combination(None, h, coefficients, [terms[j] for j in places])
             f, terms[i] = yield i, v
             pulled.append(terms[i])
-            if f is not None:
-                pairing = ops.pair(v, f)
-                h_bar = pairing if h_bar is None else h_bar + pairing
+            pairs.append((v, f))
         lam = ops.linear_combination(lam, 1.0, (1.0,) * len(pulled), pulled)
-        if h_bar is not None:
-            (h_bar,) = ops.linear_combination(None, 1.0 / h, (1.0,), ((h_bar,),))
-        return (lam,), h_bar
+        return (lam,), mean_slope(ops, h, pairs)

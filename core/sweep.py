@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .controls import Controls
 from .grids import FixedGrid
-from .protocols import Array, Backend, Carry, Field, Method, Moment, Record, StageReply, State, Time
+from .protocols import (
+    Array,
+    Backend,
+    Carry,
+    Field,
+    Method,
+    Moment,
+    Phase,
+    Record,
+    StageReply,
+    State,
+    Time,
+)
 
 
 class Bars(NamedTuple):
@@ -17,7 +30,7 @@ class Bars(NamedTuple):
     """Buffer: cotangents of the outputs at every time."""
     carry: Carry
     theta: State
-    """Totals for the leaves of theta whose cotangents are wanted."""
+    """Totals for the shared leaves of theta whose cotangents are wanted."""
     ts: Any
     """Buffer of totals for every time, or None where no time gradient is wanted."""
 
@@ -34,67 +47,104 @@ class Sweep:
     theta: State
     clock: int = 0
     """Which leaf of the state gives the stage times their dtype and device."""
-
-    def moment(self, t: Time, h: Time, state: State) -> Moment:
-        """The step size and the stage times, as arrays made once for equal abscissae."""
-        like = state[self.clock]
-        made: dict[float, Array] = {}
-        for c in self.method.c:
-            if c not in made:
-                made[c] = self.backend.time(t + c * h if c else t, like)
-        return Moment(h, tuple([made[c] for c in self.method.c]))
+    controls: Controls | None = None
 
     def advance(self, y0: State, record: Record) -> tuple[Any, Any, Any]:
-        """The whole way forward: (outputs, records, last carry).
+        """The whole way forward: (outputs, records of each phase, last carry).
 
         The outputs are a buffer of the states at every time: each step writes the row of the time its interval ends
         with, so the last step of an interval leaves its end state there.
         """
-        backend, method, ts = self.backend, self.method, self.ts
-        intervals, starts, shares, _ = self.grid.steps
+        backend, method = self.backend, self.method
+        state: Any = method.start(y0), backend.buffer(len(self.grid.counts) + 1, y0)
+        records = []
+        for phase, steps in self._phases():
 
-        def body(state: Any, step: Any) -> Any:
-            carry, outputs = state
-            k, start, share = step
-            t, h = self.grid.place(ts, k, start, share)
-            carry, kept = record.advance(self, carry, self.moment(t, h, y0))
-            return (carry, backend.put(outputs, k + 1, method.output(carry))), kept
+            def body(state: Any, step: Any, phase: Phase = phase) -> Any:
+                carry, outputs = state
+                k, start, share, _, *nodes = step
+                t, h = self.grid.place(self.ts, k, start, share)
+                carry, kept = record.advance(self, carry, self._moment(phase, t, h, nodes, y0))
+                return (carry, backend.put(outputs, k + 1, method.output(carry))), kept
 
-        outputs = backend.buffer(len(self.grid.counts) + 1, y0)
-        (carry, outputs), records = backend.scan(body, (method.start(y0), outputs), (intervals, starts, shares))
-        return outputs, records, carry
+            state, kept = backend.scan(body, state, steps)
+            records.append(kept)
+        carry, outputs = state
+        return outputs, tuple(records), carry
 
-    def retreat(self, records: Any, record: Record, bars: Bars) -> Bars:
-        """The whole way back, last step first."""
-        backend, method, ts = self.backend, self.method, self.ts
+    def retreat(self, records: Any, record: Record, bars: Bars) -> tuple[Bars, Any]:
+        """The whole way back, last step first: (bars, for each phase what each step sends to its stages' controls)."""
+        backend, method = self.backend, self.method
         like = backend.take(bars.ys, 0)
+        sent = []
+        for (phase, steps), kept in reversed(list(zip(self._phases(), records, strict=True))):
 
-        def body(bars: Bars, step: Any) -> tuple[Bars, tuple[()]]:
-            (k, start, share, is_end), kept = step
-            t, h = self.grid.place(ts, k, start, share)
-            carry = backend.choose(
-                is_end,
-                lambda: method.output_vjp(bars.carry, backend.take(bars.ys, k + 1), backend),
-                lambda: bars.carry,
-            )
-            bars = bars._replace(carry=carry)
-            moment = self.moment(t, h, like)
-            bars, t_bar, h_bar = self._pull_step(record.linearizations(self, kept, moment), moment, bars)
-            if bars.ts is not None:
-                ts_bar = self.grid.place_vjp(backend, bars.ts, (k, start, share), t_bar, h_bar)
-                bars = bars._replace(ts=ts_bar)
-            return bars, ()
+            def body(bars: Bars, step: Any, phase: Phase = phase) -> tuple[Bars, State]:
+                (k, start, share, is_end, *nodes), kept = step
+                t, h = self.grid.place(self.ts, k, start, share)
+                carry = backend.choose(
+                    is_end,
+                    lambda: method.output_vjp(bars.carry, backend.take(bars.ys, k + 1), backend),
+                    lambda: bars.carry,
+                )
+                moment = self._moment(phase, t, h, nodes, like)
+                bars, t_bar, h_bar, sent = self._pull_step(
+                    record.linearizations(self, kept, moment), moment, bars._replace(carry=carry)
+                )
+                if bars.ts is not None:
+                    ts_bar = self.grid.place_vjp(backend, bars.ts, (k, start, share), t_bar, h_bar)
+                    bars = bars._replace(ts=ts_bar)
+                return bars, sent
 
-        bars, _ = backend.scan(body, bars, (self.grid.steps, records), reverse=True)
-        return bars
+            bars, from_phase = backend.scan(body, bars, (steps, kept), reverse=True)
+            sent.append(from_phase)
+        return bars, tuple(reversed(sent))
 
-    def _pull_step(self, linearization: Any, moment: Moment, bars: Bars) -> tuple[Bars, Array | None, Array | None]:
-        """Pull the carry's cotangent back through one step; adds to theta, returns the cotangents of t_n and h_n."""
-        method, backend = self.method, self.backend
+    def _phases(self) -> Iterator[tuple[Phase, Any]]:
+        """Each phase with the rows of its steps: the grid's, and the first nodes of each step and of the next."""
+        rows: tuple[Any, ...] = self.grid.steps
+        if self.controls is not None:
+            bases = self.controls.layout.bases
+            rows = (*rows, bases[:-1], bases[1:])
+        first = 0
+        for phase in self.method.phases(self.grid.num_steps):
+            last = first + phase.num_steps
+            yield phase, tuple(row[first:last] for row in rows)
+            first = last
+
+    def _moment(self, phase: Phase, t: Time, h: Time, nodes: Sequence[Any], state: State) -> Moment:
+        """The step size, and the stage times and thetas, each made once for stages that share it."""
+        like, stepper = state[self.clock], phase.stepper
+        times: dict[float, Array] = {}
+        for c in stepper.c:
+            if c not in times:
+                times[c] = self.backend.time(t + c * h if c else t, like)
+        return Moment(h, stepper, tuple([times[c] for c in stepper.c]), self._thetas(phase, nodes))
+
+    def _thetas(self, phase: Phase, nodes: Sequence[Any]) -> tuple[State, ...]:
+        if self.controls is None:
+            return (self.theta,) * len(phase.stepper.c)
+        base, following = nodes
+        read: dict[int | None, State] = {}
+        places = self.controls.layout.places(phase)
+        for place in places:
+            if place not in read:
+                node = following if place is None else base + place
+                read[place] = self.theta + self.backend.take(self.controls.nodes, node)
+        return tuple([read[place] for place in places])
+
+    def _pull_step(self, linearization: Any, moment: Moment, bars: Bars) -> tuple[Bars, Array | None, Any, State]:
+        """Pull the carry's cotangent back through one step.
+
+        Adds to theta; returns the cotangents of t_n and h_n, and those of the controls that its stages read.
+        """
+        backend, stepper = self.backend, moment.stepper
         needs_time = bars.ts is not None
+        num_shared = len(bars.theta)
         theta_bar = bars.theta
         abscissae: list[float] = []
         stage_t_bars: list[State] = []
+        sent: dict[int, State] = {}
 
         def pull(i: int, f_bar: State) -> StageReply:
             # The linearization dies with this call, before the next one is made.
@@ -102,13 +152,15 @@ class Sweep:
             stage = linearization(i)
             f = stage.f if needs_time else None
             stage_t_bar, y_bar, addends = stage.pull(f_bar)
-            theta_bar = backend.accumulate(theta_bar, addends)
+            theta_bar = backend.accumulate(theta_bar, addends[:num_shared])
+            if self.controls is not None:
+                sent[i] = self._filled(addends[num_shared:], moment.thetas[i])
             if needs_time and stage_t_bar is not None:
-                abscissae.append(method.c[i])
+                abscissae.append(stepper.c[i])
                 stage_t_bars.append((stage_t_bar,))
             return StageReply(f, y_bar)
 
-        requests = method.step_vjp(backend, bars.carry, moment.h)
+        requests = stepper.step_vjp(backend, bars.carry, moment.h)
         reply: Any = None
         try:
             while True:
@@ -119,4 +171,20 @@ class Sweep:
         if stage_t_bars:
             (t_bar,) = backend.linear_combination(None, 1.0, (1.0,) * len(stage_t_bars), stage_t_bars)
             (h_bar,) = backend.linear_combination((h_bar,), 1.0, abscissae, stage_t_bars)
-        return bars._replace(carry=carry_bar, theta=theta_bar), t_bar, h_bar
+        return bars._replace(carry=carry_bar, theta=theta_bar), t_bar, h_bar, self._in_stage_order(sent, moment)
+
+    def _filled(self, addends: Any, theta: State) -> State:
+        """Control cotangents with zeros for None."""
+        rows = theta[len(self.theta) :]
+        return tuple(
+            self.backend.zeros((row,))[0] if bar is None else bar for bar, row in zip(addends, rows, strict=True)
+        )
+
+    def _in_stage_order(self, sent: dict[int, State], moment: Moment) -> State:
+        """The control cotangents of all stages in one row; zeros for a stage the method did not pull."""
+        if self.controls is None:
+            return ()
+        row: State = ()
+        for i, theta in enumerate(moment.thetas):
+            row += sent[i] if i in sent else self.backend.zeros(theta[len(self.theta) :])
+        return row

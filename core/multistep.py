@@ -1,0 +1,297 @@
+"""Linear multistep methods: leapfrog and Adams-Bashforth, as maps on a carry, with their exact pullbacks.
+
+Leapfrog (two-step midpoint):  z_{n+1} = z_{n-1} + 2 h f(t_n, z_n),  z_1 by a one-step method, Euler by default.
+Adams-Bashforth of order k:    z_{n+1} = z_n + sum_{j<k} beta_j h f(t_{n-j}, z_{n-j}),  started by k - 1 steps of a
+Runge-Kutta method. Both need equal steps. An increment h f keeps the step size it was made with, so h enters a step
+only as the factor of the field value that the step itself asks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InputError
+from .protocols import Backend, Carry, Phase, State, Stepper, StepPullRequests, StepRequests, Time
+from .runge_kutta import RungeKutta, mean_slope
+from .tableaus import TABLEAUS
+
+ENDINGS = ("plain", "smoothed", "straight_through")
+
+WEIGHTS: dict[int, tuple[float, ...]] = {
+    2: (3 / 2, -1 / 2),
+    3: (23 / 12, -16 / 12, 5 / 12),
+    4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+}
+"""beta_0 .. beta_{k-1} (Hairer, Norsett, Wanner 1993, table III.1.1)."""
+
+
+def _sum(ops: Backend, left: State, *others: State) -> State:
+    return ops.linear_combination(left, 1.0, (1.0,) * len(others), others)
+
+
+@dataclass(frozen=True)
+class _LeapfrogStart:
+    """The first step: (z_0, z_0) -> (z_0, z_1)."""
+
+    one_step: RungeKutta
+
+    @property
+    def c(self) -> tuple[float, ...]:
+        return self.one_step.c
+
+    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        (following,) = yield from self.one_step.step(ops, (carry[1],), h)
+        return carry[1], following
+
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
+        (lam,), h_bar = yield from self.one_step.step_vjp(ops, (carry_bar[1],), h)
+        return (ops.zeros(lam), _sum(ops, lam, carry_bar[0])), h_bar
+
+
+@dataclass(frozen=True)
+class _LeapfrogStep:
+    """(z_{n-1}, z_n) -> (z_n, z_{n+1})."""
+
+    c = (0.0,)
+
+    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        before, now = carry
+        k = yield now
+        return now, ops.linear_combination(before, h, (2.0,), (k,))
+
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
+        now_bar, following_bar = carry_bar
+        v = ops.linear_combination(None, h, (2.0,), (following_bar,))
+        f, y_bar = yield 0, v
+        return (following_bar, _sum(ops, now_bar, y_bar)), mean_slope(ops, h, [(v, f)])
+
+
+@dataclass(frozen=True)
+class _LeapfrogEnd:
+    """The last step with Gragg's smoothing S = (z_N + z_{N-1} + h f(t_N, z_N)) / 2.
+
+    The pullback is that of (z_{N-2}, z_{N-1}) -> (z_{N-1}, S). The step itself gives S, or z_N where the smoothing is
+    only straight through; then the second field value goes unused.
+    """
+
+    gives_smoothed: bool
+    c = (0.0, 1.0)
+
+    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        before, now = carry
+        k = yield now
+        last = ops.linear_combination(before, h, (2.0,), (k,))
+        end = yield last
+        if not self.gives_smoothed:
+            return now, last
+        half = ops.linear_combination(None, 0.5, (1.0, 1.0), (last, now))
+        return now, ops.linear_combination(half, h, (0.5,), (end,))
+
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
+        now_bar, smoothed_bar = carry_bar
+        half = ops.linear_combination(None, 0.5, (1.0,), (smoothed_bar,))
+        end_v = ops.linear_combination(None, h, (1.0,), (half,))
+        end_f, y_bar = yield 1, end_v
+        last_bar = _sum(ops, half, y_bar)
+        v = ops.linear_combination(None, h, (2.0,), (last_bar,))
+        f, y_bar = yield 0, v
+        return (last_bar, _sum(ops, now_bar, half, y_bar)), mean_slope(ops, h, [(v, f), (end_v, end_f)])
+
+
+@dataclass(frozen=True)
+class Leapfrog:
+    """The two-step midpoint rule on the carry (z_{n-1}, z_n). One field evaluation per step; order 2.
+
+    Args:
+        start: the name of the Runge-Kutta method of the first step.
+        ending: ``"plain"`` returns z_N; ``"smoothed"`` returns Gragg's S at the last time, whose exact gradient with
+            respect to controls does not oscillate; ``"straight_through"`` returns z_N with the gradient of S.
+
+    Source: Gragg 1965, doi 10.1137/0702030, for the smoothing.
+    """
+
+    start_method: str = "euler"
+    ending: str = "plain"
+
+    name = "leapfrog"
+    order = 2
+    needs_equal_steps = True
+    has_end_node = True
+
+    def __post_init__(self) -> None:
+        if self.ending not in ENDINGS:
+            raise InputError(
+                f"Leapfrog: ending must be one of: {', '.join(ENDINGS)}; got {self.ending!r}. Choose one of them."
+            )
+        _check_start("Leapfrog", self.start_method, 1)
+
+    def phases(self, num_steps: int) -> tuple[Phase, ...]:
+        """One start step, leapfrog steps, and the last step apart if it smooths."""
+        start = Phase(_LeapfrogStart(RungeKutta(TABLEAUS[self.start_method])), 1)
+        if self.ending == "plain":
+            return tuple(phase for phase in (start, Phase(_LeapfrogStep(), num_steps - 1)) if phase.num_steps)
+        if num_steps < 2:
+            raise InputError(
+                f"Leapfrog: a smoothed ending must have at least 2 steps; got {num_steps}. Take more steps."
+            )
+        end = Phase(_LeapfrogEnd(self.ending == "smoothed"), 1)
+        middle = Phase(_LeapfrogStep(), num_steps - 2)
+        return tuple(phase for phase in (start, middle, end) if phase.num_steps)
+
+    def start(self, y0: State) -> Carry:
+        """The carry before the first step, which does not read its first entry."""
+        return y0, y0
+
+    def output(self, carry: Carry) -> State:
+        """The newest state."""
+        return carry[1]
+
+    def output_vjp(self, carry_bar: Carry, y_bar: State, ops: Backend) -> Carry:
+        """carry_bar with the cotangent of the output added."""
+        return carry_bar[0], _sum(ops, carry_bar[1], y_bar)
+
+    def carry_zeros(self, zeros: State) -> Carry:
+        """The cotangent of a carry nothing depends on."""
+        return zeros, zeros
+
+    def start_vjp(self, carry_bar: Carry) -> State:
+        """The cotangent of y0."""
+        return carry_bar[1]
+
+
+@dataclass(frozen=True)
+class _AdamsStart:
+    """A Runge-Kutta step that remembers its first increment: (z, d_1, ...) -> (z', h k_1, d_1, ...)."""
+
+    one_step: RungeKutta
+
+    @property
+    def c(self) -> tuple[float, ...]:
+        return self.one_step.c
+
+    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        requests = self.one_step.step(ops, carry[:1], h)
+        first = f = yield next(requests)
+        while True:
+            try:
+                stage = requests.send(f)
+            except StopIteration as done:
+                increment = ops.linear_combination(None, h, (1.0,), (first,))
+                return (*done.value, increment, *carry[1:-1])
+            f = yield stage
+
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
+        newest_bar = ops.linear_combination(None, h, (1.0,), (carry_bar[1],))
+        requests = self.one_step.step_vjp(ops, carry_bar[:1], h)
+        reply: Any = None
+        extra: list[tuple[State, State | None]] = []
+        while True:
+            try:
+                i, v = requests.send(reply)
+            except StopIteration as done:
+                (lam,), h_bar = done.value
+                rest = mean_slope(ops, h, extra)
+                total = None if h_bar is None or rest is None else h_bar + rest
+                return (lam, *carry_bar[2:], ops.zeros(lam)), total
+            reply = yield i, (_sum(ops, v, newest_bar) if i == 0 else v)
+            if i == 0:
+                extra.append((newest_bar, reply.f))
+
+
+@dataclass(frozen=True)
+class _AdamsStep:
+    """(z_n, d_1, ..., d_{k-1}) -> (z_{n+1}, h f_n, d_1, ..., d_{k-2}), with d_j = h f_{n-j}."""
+
+    weights: tuple[float, ...]
+    c = (0.0,)
+
+    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        z, *history = carry
+        k = yield z
+        increments = [ops.linear_combination(None, h, (1.0,), (k,)), *history]
+        return ops.linear_combination(z, 1.0, self.weights, increments), *increments[:-1]
+
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
+        lam, *increments_bar = carry_bar
+        newest_bar = ops.linear_combination(increments_bar[0], 1.0, self.weights[:1], (lam,))
+        v = ops.linear_combination(None, h, (1.0,), (newest_bar,))
+        f, y_bar = yield 0, v
+        older = [
+            ops.linear_combination(bar, 1.0, (weight,), (lam,))
+            for weight, bar in zip(self.weights[1:-1], increments_bar[1:], strict=True)
+        ]
+        oldest = ops.linear_combination(None, 1.0, self.weights[-1:], (lam,))
+        return (_sum(ops, lam, y_bar), *older, oldest), mean_slope(ops, h, [(v, f)])
+
+
+_STARTS = {2: "heun2", 3: "heun3", 4: "rk4"}
+
+
+@dataclass(frozen=True)
+class AdamsBashforth:
+    """The Adams-Bashforth method of order 2, 3 or 4 on the carry (z_n, h f_{n-1}, ...). One evaluation per step.
+
+    Args:
+        order: k, from 2 to 4.
+        start: the name of the Runge-Kutta method of the first k - 1 steps, of order >= k - 1; by default one of
+            order k.
+
+    Source: Hairer, Norsett, Wanner 1993, section III.1.
+    """
+
+    order: int
+    start_method: str = ""
+
+    needs_equal_steps = True
+    has_end_node = True
+
+    def __post_init__(self) -> None:
+        if self.order not in WEIGHTS:
+            raise InputError(f"AdamsBashforth: order must be 2, 3 or 4; got {self.order!r}. Choose one of them.")
+        object.__setattr__(self, "start_method", self.start_method or _STARTS[self.order])
+        _check_start("AdamsBashforth", self.start_method, self.order - 1)
+
+    @property
+    def name(self) -> str:
+        """ab2, ab3 or ab4."""
+        return f"ab{self.order}"
+
+    def phases(self, num_steps: int) -> tuple[Phase, ...]:
+        """k - 1 start steps, then multistep steps."""
+        start: Stepper = _AdamsStart(RungeKutta(TABLEAUS[self.start_method]))
+        num_start = min(self.order - 1, num_steps)
+        phases = (Phase(start, num_start), Phase(_AdamsStep(WEIGHTS[self.order]), num_steps - num_start))
+        return tuple(phase for phase in phases if phase.num_steps)
+
+    def start(self, y0: State) -> Carry:
+        """The carry before the first step; the start steps push out its history without reading it."""
+        return (y0,) * self.order
+
+    def output(self, carry: Carry) -> State:
+        """The newest state."""
+        return carry[0]
+
+    def output_vjp(self, carry_bar: Carry, y_bar: State, ops: Backend) -> Carry:
+        """carry_bar with the cotangent of the output added."""
+        return _sum(ops, carry_bar[0], y_bar), *carry_bar[1:]
+
+    def carry_zeros(self, zeros: State) -> Carry:
+        """The cotangent of a carry nothing depends on."""
+        return (zeros,) * self.order
+
+    def start_vjp(self, carry_bar: Carry) -> State:
+        """The cotangent of y0."""
+        return carry_bar[0]
+
+
+def _check_start(where: str, name: str, least_order: int) -> None:
+    legal = sorted(key for key, tableau in TABLEAUS.items() if tableau.order >= least_order)
+    if name not in legal:
+        raise InputError(
+            f"{where}: start_method must be a Runge-Kutta method of order >= {least_order}; got {name!r}. Choose one "
+            f"of: {', '.join(legal)}."
+        )
+
+
+__all__ = ["ENDINGS", "WEIGHTS", "AdamsBashforth", "Leapfrog"]
