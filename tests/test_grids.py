@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ TIMES = st.lists(st.floats(-100.0, 100.0), min_size=2, max_size=5, unique=True).
 def test_step_size_is_kept_with_the_fewest_steps(ts: list[float], step_size: float, is_backward: bool) -> None:
     ts = ts[::-1] if is_backward else ts
     grid = steps_of_size(ts, step_size)
-    lengths = [abs(b - a) for a, b in zip(ts, ts[1:], strict=False)]
+    lengths = [abs(b - a) for a, b in pairwise(ts)]
     longest = Fraction(step_size) * (1 + Fraction(2, 10**9))
     assert all(Fraction(length) <= count * longest for length, count in zip(lengths, grid.counts, strict=True))
     fewer = [(length, count - 1) for length, count in zip(lengths, grid.counts, strict=True) if count > 1]
@@ -132,7 +133,7 @@ def test_the_grid_asked_for(options: dict[str, float], counts: tuple[int, ...]) 
 @given(ts=TIMES, is_backward=st.booleans())
 def test_the_field_is_evaluated_where_the_steps_start(ts: list[float], is_backward: bool) -> None:
     ts = ts[::-1] if is_backward else ts
-    assume(min(abs(b - a) for a, b in zip(ts, ts[1:], strict=False)) > 1e-3)
+    assume(min(abs(b - a) for a, b in pairwise(ts)) > 1e-3)
     counted = Counted()
     jo.solve(counted.field, np.zeros(2), ts, params(), method="euler", steps=2)
     assert counted.times == [t for t, _ in place(ts, equal_steps(len(ts), 2))]
