@@ -6,7 +6,8 @@ for N steps of s stages, y the size of a state, L of one field graph; cost in fi
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from .errors import unknown_name
 from .protocols import Recovery, State
@@ -45,36 +46,65 @@ class Gradient(NamedTuple):
     y0: State
     theta: State
     ts: State | None
-    controls: State = ()
+    controls: State
 
 
-def pull_back(sweep: Sweep, recovery: Recovery, tape: Any, ys_bar: State) -> Gradient:
-    """The cotangents of y0, of the wanted leaves of theta, and of ts, from those of the states at all ts.
+@dataclass(frozen=True)
+class Backward:
+    """One backward pass: what a correction may look at, or run again."""
 
-    ``ys_bar`` has a leading axis ``len(ts)`` on every leaf. Exact for the discrete solution, to rounding.
+    sweep: Sweep
+    recovery: Recovery
+    y0: State
+    tape: Any
+    ys_bar: State
+    """Cotangents of the states at all ts, with a leading axis ``len(ts)`` on every leaf."""
+
+    def run(self) -> tuple[Bars, Any]:
+        """The cotangents pulled back through every step, and what each step sends to its stages' controls."""
+        sweep, backend = self.sweep, self.sweep.backend
+        rows = backend.unstack(self.ys_bar)
+        first = backend.take(rows, 0)
+        ts_bar = None
+        if sweep.field.needs_time:
+            zero = backend.zeros((backend.time(0.0, first[sweep.clock]),), wide=True)
+            ts_bar = backend.buffer(len(sweep.grid.counts) + 1, zero)
+        carry_bar = sweep.method.carry_zeros(backend.zeros(first))
+        theta_bar = backend.zeros(sweep.field.wanted(sweep.theta), wide=True)
+        return self.recovery.backward(sweep, self.tape, Bars(rows, carry_bar, theta_bar, ts_bar))
+
+
+class Correction(Protocol):
+    """Which gradient the controls get."""
+
+    def controls(self, backward: Backward, sent: Any) -> State:
+        """The cotangents of the controls, from the backward pass and what its steps sent to their controls."""
+
+
+class NoCorrection:
+    """The exact gradient of the discrete solution."""
+
+    def controls(self, backward: Backward, sent: Any) -> State:
+        """The sum of what all stages that read a node send to it."""
+        sweep = backward.sweep
+        if sweep.controls is None:
+            return ()
+        num_leaves = len(sweep.backend.take(sweep.controls.nodes, 0))
+        phases = [sweep.backend.stack(rows) for rows in sent]
+        return tuple(
+            sweep.controls.layout.gather(sweep.backend.xp, [arrays[leaf::num_leaves] for arrays in phases])
+            for leaf in range(num_leaves)
+        )
+
+
+def pull_back(backward: Backward, correction: Correction) -> Gradient:
+    """The cotangents of y0, of the wanted leaves of theta, of ts and of the controls.
+
+    Those of the controls are what the correction says; the others are exact for the discrete solution, to rounding.
     """
-    backend, method = sweep.backend, sweep.method
-    rows = backend.unstack(ys_bar)
-    first = backend.take(rows, 0)
-    ts_bar = None
-    if sweep.field.needs_time:
-        zero = backend.zeros((backend.time(0.0, first[sweep.clock]),), wide=True)
-        ts_bar = backend.buffer(len(sweep.grid.counts) + 1, zero)
-    carry_bar = method.carry_zeros(backend.zeros(first))
-    bars = Bars(rows, carry_bar, backend.zeros(sweep.field.wanted(sweep.theta), wide=True), ts_bar)
-    bars, sent = recovery.backward(sweep, tape, bars)
+    bars, sent = backward.run()
+    backend, method = backward.sweep.backend, backward.sweep.method
+    first = backend.take(backend.unstack(backward.ys_bar), 0)
     y0_bar = backend.linear_combination(method.start_vjp(bars.carry), 1.0, (1.0,), (first,))
-    ts_total = None if bars.ts is None else backend.stack(bars.ts)
-    return Gradient(y0_bar, bars.theta, ts_total, _control_bars(sweep, sent))
-
-
-def _control_bars(sweep: Sweep, sent: Any) -> State:
-    """The cotangents of the controls at their nodes, from what each step sent to its stages."""
-    if sweep.controls is None:
-        return ()
-    num_leaves = len(sweep.backend.take(sweep.controls.nodes, 0))
-    phases = [sweep.backend.stack(rows) for rows in sent]
-    return tuple(
-        sweep.controls.layout.gather(sweep.backend.xp, [arrays[leaf::num_leaves] for arrays in phases])
-        for leaf in range(num_leaves)
-    )
+    ts_bar = None if bars.ts is None else backend.stack(bars.ts)
+    return Gradient(y0_bar, bars.theta, ts_bar, correction.controls(backward, sent))

@@ -8,8 +8,8 @@ from typing import Any
 import array_api_compat
 
 from .errors import InputError
-from .grids import FixedGrid, check_steps, check_times, equal_steps, steps_of_size
-from .protocols import Array, State
+from .grids import FixedGrid, check_equal_steps, check_steps, check_times, equal_steps, steps_of_size
+from .protocols import Array, Method, State
 
 ON_FAILURE = ("raise", "return")
 
@@ -45,13 +45,19 @@ def read_times(where: str, ts: Iterable[Any]) -> list[float]:
     return times
 
 
-def fixed_grid(where: str, ts: Sequence[float], steps: int | None, step_size: float | None) -> FixedGrid:
-    """The grid the user asked for, from times already checked."""
+def fixed_grid(
+    where: str, ts: Sequence[float], steps: int | None, step_size: float | None, method: Method
+) -> FixedGrid:
+    """The grid the user asked for, from times already checked, if the method can take its steps."""
     check_steps(where, steps, step_size)
     if steps is not None:
-        return equal_steps(len(ts), int(steps))
-    assert step_size is not None
-    return steps_of_size(ts, float(step_size))
+        grid = equal_steps(len(ts), int(steps))
+    else:
+        assert step_size is not None
+        grid = steps_of_size(ts, float(step_size))
+    if method.needs_equal_steps:
+        check_equal_steps(where, grid, ts, method.name)
+    return grid
 
 
 def check_state(where: str, leaves: State, xp: Any, paths: Sequence[str]) -> None:

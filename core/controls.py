@@ -74,7 +74,7 @@ class NodeLayout:
                 t, h = grid.place(ts, intervals[n], starts[n], shares[n])
                 times += [t + c * h for c in inner]
                 n += 1
-        return (times + [ts[-1]])[: self.num_nodes]
+        return [*times, ts[-1]][: self.num_nodes]
 
     def gather(self, xp: Any, stages: Sequence[Sequence[Array]]) -> Array:
         """Node gradients, shape (M, ...), from those of each stage: for each phase and stage an array (steps, ...)."""

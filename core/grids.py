@@ -92,6 +92,16 @@ def check_steps(where: str, steps: int | None, step_size: float | None) -> None:
         )
 
 
+def check_equal_steps(where: str, grid: FixedGrid, ts: Sequence[float], method: str) -> None:
+    """Refuse grids whose steps differ by more than rounding in the given times."""
+    sizes = [abs(b - a) / n for (a, b), n in zip(itertools.pairwise(ts), grid.counts, strict=True)]
+    if max(sizes) - min(sizes) > 1e-6 * max(sizes):
+        raise InputError(
+            f"{where}: steps must all be equal for method {method!r}; got sizes from {min(sizes)} to {max(sizes)}. Give "
+            "equally spaced ts, or use a Runge-Kutta method."
+        )
+
+
 def _is_number(value: object, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 

@@ -127,17 +127,15 @@ class Leapfrog:
         _check_start("Leapfrog", self.start_method, 1)
 
     def phases(self, num_steps: int) -> tuple[Phase, ...]:
-        """One start step, leapfrog steps, and the last step apart if it smooths."""
-        start = Phase(_LeapfrogStart(RungeKutta(TABLEAUS[self.start_method])), 1)
-        if self.ending == "plain":
-            return tuple(phase for phase in (start, Phase(_LeapfrogStep(), num_steps - 1)) if phase.num_steps)
-        if num_steps < 2:
+        """The start step, the last step, and the steps between them: the same for every ending."""
+        if num_steps < 2 and self.ending != "plain":
             raise InputError(
                 f"Leapfrog: a smoothed ending must have at least 2 steps; got {num_steps}. Take more steps."
             )
-        end = Phase(_LeapfrogEnd(self.ending == "smoothed"), 1)
-        middle = Phase(_LeapfrogStep(), num_steps - 2)
-        return tuple(phase for phase in (start, middle, end) if phase.num_steps)
+        last: Stepper = _LeapfrogStep() if self.ending == "plain" else _LeapfrogEnd(self.ending == "smoothed")
+        start = Phase(_LeapfrogStart(RungeKutta(TABLEAUS[self.start_method])), 1)
+        following = (Phase(_LeapfrogStep(), num_steps - 2), Phase(last, min(1, num_steps - 1)))
+        return (start, *(phase for phase in following if phase.num_steps > 0))
 
     def start(self, y0: State) -> Carry:
         """The carry before the first step, which does not read its first entry."""

@@ -31,7 +31,8 @@ class Linearization(Protocol):
 class Field(Protocol):
     """The right-hand side dy/dt = f(t, y, theta). Differentiation belongs to it.
 
-    ``theta`` is a flat tuple of arrays: shared ones, then, if there are controls, those valid at this stage. ``t`` is a 0-d array of the state's real dtype, on its device.
+    ``theta`` is a flat tuple of arrays: shared ones, then, if there are controls, those valid at this stage. ``t`` is a
+    0-d array of the state's real dtype, on its device.
     """
 
     needs_time: bool
@@ -159,6 +160,8 @@ class Backend(Protocol):
     """What the core needs of an array library beyond arithmetic on arrays."""
 
     name: str
+    xp: Any
+    """The array namespace: concat, stack, reshape, take, zeros_like."""
 
     def scan(
         self, body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, reverse: bool = False

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from janode.backends.registry import array_backend
 from janode.core import arguments
-from janode.core.adjoint import find_adjoint, pull_back
+from janode.core.adjoint import Backward, find_adjoint, pull_back
+from janode.core.controls import Controls, check_controls, node_layout
+from janode.core.corrected import find_correction
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure, status
 from janode.core.methods import find_method
@@ -52,29 +54,31 @@ class Field:
 class _Pullback:
     """A field at one point, differentiated by the user's vjp; its value is computed once, if asked for."""
 
-    def __init__(self, field: _ManualField, t: Array, y: State) -> None:
-        self._field, self._t, self._y = field, t, y
+    def __init__(self, field: _ManualField, t: Array, y: State, theta: State) -> None:
+        self._field, self._t, self._y, self._theta = field, t, y, theta
 
     @cached_property
     def f(self) -> State:
-        return self._field(self._t, self._y, ())
+        return self._field(self._t, self._y, self._theta)
 
     def pull(self, f_bar: State) -> tuple[Array | None, State, Cotangent]:
         field, t, y = self._field, self._t, self._y
-        return field.cotangents(field.user.vjp(t, field.state.build(y), *field.args, field.state.build(f_bar)), t, y)
+        args = field.args(self._theta)
+        bars = field.user.vjp(t, field.state.build(y), *args, field.state.build(f_bar))
+        return field.cotangents(bars, t, y, self._theta)
 
 
 class _Graph:
     """A network at one point, with its activations kept."""
 
-    def __init__(self, field: _ManualField, t: Array, y: State) -> None:
+    def __init__(self, field: _ManualField, t: Array, y: State, theta: State) -> None:
         field.stats.num_field_evals += 1
-        out, self._pull = field.user.linearize(t, field.state.build(y), *field.args)
+        out, self._pull = field.user.linearize(t, field.state.build(y), *field.args(theta))
         self.f = field.checked(out, y)
-        self._field, self._t, self._y = field, t, y
+        self._field, self._t, self._y, self._theta = field, t, y, theta
 
     def pull(self, f_bar: State) -> tuple[Array | None, State, Cotangent]:
-        return self._field.cotangents(self._pull(self._field.state.build(f_bar)), self._t, self._y)
+        return self._field.cotangents(self._pull(self._field.state.build(f_bar)), self._t, self._y, self._theta)
 
 
 class _ManualField:
@@ -83,10 +87,10 @@ class _ManualField:
     needs_time = True
 
     def __init__(
-        self, where: str, user: Any, state: Tree, params: Any, tree: Tree, zeros: Callable[..., State]
+        self, where: str, user: Any, state: Tree, params: Tree, controls: Tree, zeros: Callable[..., State]
     ) -> None:
-        self.where, self.user, self.state, self.tree = where, user, state, tree
-        self.args = () if params is None else (params,)
+        self.where, self.user, self.state, self.params, self.controls = where, user, state, params, controls
+        self.parts = [part for part in (params, controls) if part.spec is not None]
         self.stats = Stats()
         self._zeros = zeros
         self._is_pull_checked = False
@@ -94,7 +98,17 @@ class _ManualField:
 
     def __call__(self, t: Array, y: State, theta: State) -> State:
         self.stats.num_field_evals += 1
-        return self.checked(self.user(t, self.state.build(y), *self.args), y)
+        return self.checked(self.user(t, self.state.build(y), *self.args(theta)), y)
+
+    def args(self, theta: State) -> list[Any]:
+        """The pytrees of params and control."""
+        return [part.build(leaves) for part, leaves in self._divided(theta)]
+
+    def _divided(self, theta: State) -> Iterator[tuple[Tree, State]]:
+        first = 0
+        for part in self.parts:
+            yield part, theta[first : first + len(part.leaves)]
+            first += len(part.leaves)
 
     def checked(self, f: Any, y: State) -> State:
         leaves, spec = self.state.flatten(f)
@@ -107,14 +121,14 @@ class _ManualField:
         return self.state.flatten(f)[0]
 
     def linearize(self, t: Array, y: State, theta: State) -> Any:
-        return self._linearization(self, t, y)
+        return self._linearization(self, t, y, theta)
 
     def wanted(self, theta: State) -> State:
         return theta
 
-    def cotangents(self, bars: Any, t: Array, y: State) -> tuple[Array | None, State, Cotangent]:
+    def cotangents(self, bars: Any, t: Array, y: State, theta: State) -> tuple[Array | None, State, Cotangent]:
         self.stats.num_vjps += 1
-        expected = 2 + len(self.args)
+        expected = 2 + len(self.parts)
         if not isinstance(bars, tuple) or len(bars) != expected:
             got = f"{len(bars)} entries" if isinstance(bars, tuple) else type(bars).__name__
             raise InputError(
@@ -122,11 +136,15 @@ class _ManualField:
                 f"fn; got {got}. Return None for a cotangent that is zero."
             )
         y_bar = self.state.match(self.where, bars[1], "y_bar")
-        theta_bar = self.tree.match(self.where, bars[2], "params_bar") if self.args else ()
+        theta_bar: Cotangent = ()
+        for (part, leaves), bar in zip(self._divided(theta), bars[2:], strict=True):
+            matched = part.match(self.where, bar, f"{part.name}_bar")
+            if not self._is_pull_checked:
+                arguments.check_cotangents(self.where, f"{part.name}_bar", matched, leaves, part.paths)
+            theta_bar += matched
         if not self._is_pull_checked:
             arguments.check_cotangents(self.where, "t_bar", (bars[0],), (t,), ("t",))
             arguments.check_cotangents(self.where, "y_bar", y_bar, y, self.state.paths)
-            arguments.check_cotangents(self.where, "params_bar", theta_bar, self.tree.leaves, self.tree.paths)
             self._is_pull_checked = True
         return bars[0], self.filled(y_bar, y), theta_bar
 
@@ -143,6 +161,8 @@ def _prepare(
     y0: Any,
     ts: Sequence[float] | Array,
     params: Any,
+    controls: Any,
+    sampling: str,
     method: str | Tableau | Method,
     steps: int | None,
     step_size: float | None,
@@ -151,19 +171,25 @@ def _prepare(
     """Check every argument and put the solve together; no field evaluation yet."""
     arguments.check_field(where, field)
     arguments.check_on_failure(where, on_failure)
-    state, tree = Tree(y0, "y0"), Tree(params, "params")
-    leaves, paths = state.leaves + tree.leaves, state.paths + tree.paths
+    state, tree, control_tree = Tree(y0, "y0"), Tree(params, "params"), Tree(controls, "controls")
+    leaves = state.leaves + tree.leaves + control_tree.leaves
+    paths = state.paths + tree.paths + control_tree.paths
     xp = arguments.find_namespace(where, leaves, paths) if state.leaves else None
     arguments.check_state(where, state.leaves, xp, state.paths)
-    arguments.check_parameters(where, tree.leaves, xp, tree.paths)
+    arguments.check_parameters(where, leaves[len(state.leaves) :], xp, paths[len(state.leaves) :])
     arguments.check_devices(where, leaves, paths)
     times = arguments.read_times(where, ts)
-    grid = arguments.fixed_grid(where, times, steps, step_size)
-    chosen = find_method(method)
-    backend = array_backend(xp)
+    chosen, backend = find_method(method), array_backend(xp)
+    grid = arguments.fixed_grid(where, times, steps, step_size, chosen)
+    read = None
+    if controls is not None:
+        layout = node_layout(where, chosen, grid.num_steps, sampling)
+        check_controls(where, layout, control_tree.leaves, control_tree.paths)
+        read = Controls(layout, backend.unstack(control_tree.leaves))
     check_start(where, backend, state.leaves)
-    manual = _ManualField(where, field, state, params, tree, backend.zeros)
-    return Sweep(backend, chosen, manual, grid, times, tree.leaves, arguments.widest(state.leaves, xp)), manual
+    manual = _ManualField(where, field, state, tree, control_tree, backend.zeros)
+    clock = arguments.widest(state.leaves, xp)
+    return Sweep(backend, chosen, manual, grid, times, tree.leaves, clock, read), manual
 
 
 def _run(
@@ -185,6 +211,8 @@ def solve(
     ts: Sequence[float] | Array,
     params: Any = None,
     *,
+    controls: Any = None,
+    sampling: str = "nodes",
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
@@ -224,7 +252,7 @@ def solve(
         True
     """
     find_adjoint(adjoint)
-    sweep, manual = _prepare("solve", field, y0, ts, params, method, steps, step_size, on_failure)
+    sweep, manual = _prepare("solve", field, y0, ts, params, controls, sampling, method, steps, step_size, on_failure)
     return _run("solve", sweep, manual, ts, Kept(Nothing()), on_failure)[0]
 
 
@@ -234,10 +262,13 @@ def solve_vjp(
     ts: Sequence[float] | Array,
     params: Any = None,
     *,
+    controls: Any = None,
+    sampling: str = "nodes",
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
     adjoint: str | Recovery = "auto",
+    correction: str = "none",
     on_failure: str = "raise",
 ) -> tuple[Solution[Any], Callable[[Any], Gradients[Any]]]:
     """The solution, and the pullback ys_bar -> cotangents of y0, params and ts, exact for the discrete solution.
@@ -277,7 +308,10 @@ def solve_vjp(
             f"solve_vjp: field must bring its VJP; got {type(field).__name__}. Give Field(fn, vjp) or a network of "
             "janode.core.layers."
         )
-    sweep, manual = _prepare("solve_vjp", field, y0, ts, params, method, steps, step_size, on_failure)
+    sweep, manual = _prepare(
+        "solve_vjp", field, y0, ts, params, controls, sampling, method, steps, step_size, on_failure
+    )
+    corrected = find_correction("solve_vjp", correction, sweep)
     solution, tape = _run("solve_vjp", sweep, manual, ts, recovery, on_failure)
 
     def pullback(ys_bar: Any) -> Gradients[Any]:
@@ -285,14 +319,19 @@ def solve_vjp(
         bars = manual.state.match("pullback", ys_bar, "ys_bar")
         ys = manual.state.flatten(solution.ys)[0]
         arguments.check_cotangents("pullback", "ys_bar", bars, ys, manual.state.paths)
-        gradient = pull_back(sweep, recovery, tape, manual.filled(bars, ys))
-        params_bar = None
-        if params is not None:
-            xp = arguments.find_namespace("pullback", ys, manual.state.paths)
-            cast = [xp.astype(bar, p.dtype, copy=False) for bar, p in zip(gradient.theta, sweep.theta, strict=True)]
-            params_bar = manual.tree.build(cast)
+        backward = Backward(sweep, recovery, manual.state.leaves, tape, manual.filled(bars, ys))
+        gradient = pull_back(backward, corrected)
+        xp = sweep.backend.xp
+        cast = tuple(
+            xp.astype(bar, leaf.dtype, copy=False) for bar, leaf in zip(gradient.theta, sweep.theta, strict=True)
+        )
         assert gradient.ts is not None
-        return Gradients(manual.state.build(gradient.y0), params_bar, gradient.ts[0])
+        return Gradients(
+            manual.state.build(gradient.y0),
+            manual.params.build(cast),
+            gradient.ts[0],
+            manual.controls.build(gradient.controls),
+        )
 
     return solution, pullback
 

@@ -13,6 +13,7 @@ import janode.numpy as jo
 from janode.backends.numpy import BACKEND
 from janode.core.arguments import fixed_grid
 from janode.core.grids import FixedGrid, equal_steps, steps_of_size
+from janode.core.methods import find_method
 
 from .problems import Counted, params
 
@@ -125,7 +126,7 @@ def test_place_vjp_is_the_transpose(
     ids=str,
 )
 def test_the_grid_asked_for(options: dict[str, float], counts: tuple[int, ...]) -> None:
-    grid = fixed_grid("solve", [0.0, 1.0, 3.0], **options)
+    grid = fixed_grid("solve", [0.0, 1.0, 3.0], method=find_method("rk4"), **options)
     assert grid.counts == counts
     assert {type(count) for count in grid.counts} == {int}
 
