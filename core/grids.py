@@ -97,8 +97,8 @@ def check_equal_steps(where: str, grid: FixedGrid, ts: Sequence[float], method: 
     sizes = [abs(b - a) / n for (a, b), n in zip(itertools.pairwise(ts), grid.counts, strict=True)]
     if max(sizes) - min(sizes) > 1e-6 * max(sizes):
         raise InputError(
-            f"{where}: steps must all be equal for method {method!r}; got sizes from {min(sizes)} to {max(sizes)}. Give "
-            "equally spaced ts, or use a Runge-Kutta method."
+            f"{where}: steps must all be equal for method {method!r}; got sizes from {min(sizes)} to {max(sizes)}. "
+            "Give equally spaced ts, or use a Runge-Kutta method."
         )
 
 
