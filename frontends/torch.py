@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import array_api_compat.torch as xp
 import optree
 import torch
-from torch.autograd.function import once_differentiable
 
 from janode.backends.registry import find_backend
 from janode.core import arguments
-from janode.core.adjoint import find_adjoint, pull_back
+from janode.core.adjoint import Backward, NoCorrection, find_adjoint, pull_back
 from janode.core.errors import InputError, JanodeError, NonFiniteState, SolveError
 from janode.core.failures import check_start, raise_failure, status
-from janode.core.grids import FixedGrid, check_times
+from janode.core.grids import FixedGrid
 from janode.core.methods import find_method
 from janode.core.protocols import Method, Recovery, State
 from janode.core.records import Nothing
@@ -24,7 +24,8 @@ from janode.core.solution import Solution, Stats
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
-from .torch_field import NewCaptures, TorchField
+from .torch_field import TorchField
+from .torch_watch import NewCaptures
 from .trees import Tree
 
 __all__ = ["InputError", "JanodeError", "NeuralODE", "NonFiniteState", "Solution", "SolveError", "Stats", "solve"]
@@ -45,7 +46,7 @@ class _Job:
         """(ys leaves, tape leaves that are not among the inputs)."""
         _, y0, theta = self.split(tensors)
         with self.field.surroundings.restored():
-            self.rows, tape = self.recovery.forward(Sweep(**{**vars(self.sweep), "theta": theta}), y0)
+            self.rows, tape = self.recovery.forward(replace(self.sweep, theta=self.field.own_theta(theta)), y0)
         leaves, self.spec = optree.tree_flatten(tape)
         given = {id(tensor): place for place, tensor in enumerate(tensors)}
         made: list[torch.Tensor] = []
@@ -61,18 +62,22 @@ class _Job:
     def backward(self, saved: Sequence[torch.Tensor], num_inputs: int, bars: Sequence[Any]) -> tuple[Any, ...]:
         """The cotangents of the inputs."""
         _, y0, theta = self.split(saved[:num_inputs])
+        own = self.field.own_theta(theta)
         tape = optree.tree_unflatten(self.spec, [saved[place] for place in self.places])
-        sweep = Sweep(**{**vars(self.sweep), "theta": theta})
         ys_bar = tuple(
             torch.zeros(shape, dtype=leaf.dtype, device=leaf.device) if bar is None else bar
             for bar, leaf, shape in zip(bars, y0, self.shapes, strict=True)
         )
         with self.field.surroundings.restored():
-            gradient = pull_back(sweep, self.recovery, tape, ys_bar)
+            self.field.begin_backward()
+            backward = Backward(replace(self.sweep, theta=own), self.recovery, y0, tape, ys_bar)
+            gradient = pull_back(backward, NoCorrection())
+            self.field.end_backward()
         theta_bar: list[Any] = [None] * len(theta)
         for place, bar in zip(self.field.differentiable, gradient.theta, strict=True):
-            theta_bar[place] = bar.to(theta[place].dtype)
-        ts_bar = () if gradient.ts is None else (gradient.ts[0],)
+            if id(own[place]) in self.field.reached:
+                theta_bar[place] = bar.to(theta[place].dtype)
+        ts_bar = () if gradient.ts is None else (gradient.ts[0].to(saved[0]),)
         return (*ts_bar, *gradient.y0, *theta_bar)
 
     def split(self, tensors: Sequence[torch.Tensor]) -> tuple[State, State, State]:
@@ -95,12 +100,35 @@ class _Solve(torch.autograd.Function):
         ctx.job, ctx.num_inputs = job, len(tensors)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*kept)
-        ctx.save_for_backward(*tensors, *kept)
+        # The constants of the field are saved for their versions: to change them before the backward pass is an error.
+        ctx.save_for_backward(*tensors, *kept, *job.field.constants)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *bars: Any) -> tuple[Any, ...]:
-        return (None, *ctx.job.backward(ctx.saved_tensors, ctx.num_inputs, bars[: ctx.job.size]))
+        with torch.no_grad():
+            found = ctx.job.backward(ctx.saved_tensors, ctx.num_inputs, bars[: ctx.job.size])
+        if torch.is_grad_enabled():
+            found = [None if bar is None else _Once.apply(bar.detach().requires_grad_()) for bar in found]
+        return (None, *found)
+
+
+class _Once(torch.autograd.Function):
+    """A gradient that has no gradient itself, and says so where it is asked for."""
+
+    @staticmethod
+    def forward(bar: torch.Tensor) -> torch.Tensor:
+        return bar.view_as(bar)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *bars: Any) -> Any:
+        raise InputError(
+            "solve: second derivatives must be taken by the framework; got a gradient of this adjoint to differentiate "
+            'again. Use adjoint="backprop".'
+        )
 
 
 def _implicit_parameters(field: Callable[..., Any]) -> list[torch.Tensor]:
@@ -121,22 +149,23 @@ def _refuse_hooks(tensors: Sequence[torch.Tensor]) -> None:
 def _run(sweep: Sweep, name: str, recovery: Recovery, ts: Any) -> tuple[Any, State]:
     """(output rows, stacked outputs) with whatever gradient is wanted."""
     field: Any = sweep.field
-    y0 = field.state.leaves
-    field.needs_time = isinstance(ts, torch.Tensor) and ts.requires_grad
-    if not torch.is_grad_enabled():
-        rows, _ = Kept(Nothing()).forward(sweep, y0)
-        return rows, sweep.backend.stack(rows)
-    if name == "backprop":
-        if field.needs_time:
-            sweep = Sweep(**{**vars(sweep), "ts": ts.unbind(0)})
-        rows, _ = Kept(Nothing()).forward(sweep, y0)
-        return rows, sweep.backend.stack(rows)
-    field.watches = True
-    _refuse_hooks([leaf for leaf in field.theta if leaf.requires_grad])
-    job = _Job(sweep, recovery, field)
+    # A field that calls y.requires_grad_() must not change the user's tensor.
+    y0 = tuple([leaf if leaf.requires_grad else leaf.detach() for leaf in field.state.leaves])
+    is_wanted = torch.is_grad_enabled()
+    field.needs_time = is_wanted and isinstance(ts, torch.Tensor) and ts.requires_grad
     times = (ts,) if field.needs_time else ()
+    field.watches = is_wanted and name != "backprop"
+    field.is_recomputed = field.watches and any(leaf.requires_grad for leaf in (*times, *y0, *field.theta))
+    if not field.is_recomputed:
+        if field.needs_time:
+            sweep = replace(sweep, ts=ts.to(torch.float64).unbind(0))
+        rows, _ = Kept(Nothing()).forward(sweep, y0)
+        return rows, sweep.backend.stack(rows)
+    _refuse_hooks(field.implicit)
+    job = _Job(sweep, recovery, field)
     outputs = _Solve.apply(job, *times, *y0, *field.theta)
-    return job.rows, outputs[: job.size]
+    rows, job.rows = job.rows, None
+    return rows, outputs[: job.size]
 
 
 def _sweep(
@@ -149,9 +178,8 @@ def _sweep(
     method: Method,
     captured: list[torch.Tensor],
 ) -> Sweep:
-    known = {id(leaf) for leaf in tree.leaves}
-    implicit = [leaf for leaf in [*_implicit_parameters(field), *captured] if id(leaf) not in known]
-    seen = TorchField(field, state, params, tree, implicit)
+    implicit = [*_implicit_parameters(field), *captured]
+    seen = TorchField(field, state, params, tree, implicit, may_discover=not captured)
     clock = arguments.widest(state.leaves, xp)
     return Sweep(find_backend("torch"), method, seen, grid, times, seen.theta, clock)
 
@@ -214,10 +242,10 @@ def solve(
     arguments.check_on_failure("solve", on_failure)
     state, tree = Tree(y0, "y0"), Tree(params, "params")
     _check_tensors(state, tree)
-    times = [float(t) for t in (ts.detach() if isinstance(ts, torch.Tensor) else ts)]
-    check_times("solve", times)
-    grid = arguments.fixed_grid("solve", times, steps, step_size)
+    arguments.check_field("solve", field)
+    times = _read_times(ts)
     chosen, backend = find_method(method), find_backend("torch")
+    grid = arguments.fixed_grid("solve", times, steps, step_size, chosen)
     check_start("solve", backend, state.leaves)
     captured: list[torch.Tensor] = []
     wasted = 0
@@ -235,6 +263,17 @@ def solve(
     if solution.status and on_failure == "raise":
         raise_failure("solve", sweep, rows, solution, state.build)
     return solution
+
+
+def _read_times(ts: Any) -> list[float]:
+    if isinstance(ts, torch.Tensor):
+        return arguments.read_times("solve", ts.tolist())
+    if isinstance(ts, list | tuple) and any(getattr(t, "requires_grad", False) for t in ts):
+        raise InputError(
+            "solve: ts must be one tensor to get a gradient; got a sequence of tensors that require gradient. Stack "
+            "them with torch.stack."
+        )
+    return arguments.read_times("solve", ts)
 
 
 def _check_tensors(state: Tree, tree: Tree) -> None:

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import optree
 import torch
-from torch.overrides import TorchFunctionMode
 
 from janode.core import arguments
 from janode.core.errors import InputError
 from janode.core.protocols import Cotangent, State
 from janode.core.solution import Stats
 
+from .torch_watch import Watch, edge_of, ends, find_derived, refuse_capture, version
 from .trees import Tree
-
-
-class NewCaptures(Exception):
-    """The first evaluation met tensors that require gradient and that the solve did not know of."""
-
-    def __init__(self, tensors: list[torch.Tensor]) -> None:
-        super().__init__(len(tensors))
-        self.tensors = tensors
-
-
-class _Watch(TorchFunctionMode):
-    """Notes every tensor that an evaluation uses without having been given or having made it."""
-
-    def __init__(self, given: Sequence[torch.Tensor]) -> None:
-        super().__init__()
-        self.known = {id(tensor): tensor for tensor in given}
-        self.foreign: dict[int, tuple[torch.Tensor, int]] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        used: list[Any] = optree.tree_leaves((args, kwargs))  # type: ignore[arg-type]
-        for leaf in used:
-            if isinstance(leaf, torch.Tensor) and id(leaf) not in self.known:
-                self.foreign.setdefault(id(leaf), (leaf, leaf._version))
-        out = func(*args, **kwargs)
-        for leaf in optree.tree_leaves(out):
-            if isinstance(leaf, torch.Tensor) and id(leaf) not in self.foreign:
-                self.known[id(leaf)] = leaf
-        return out
 
 
 class Surroundings(NamedTuple):
@@ -113,23 +83,34 @@ class TorchField:
     """
 
     def __init__(
-        self, fn: Callable[..., Any], state: Tree, params: Any, tree: Tree, implicit: list[torch.Tensor]
+        self,
+        fn: Callable[..., Any],
+        state: Tree,
+        params: Any,
+        tree: Tree,
+        implicit: list[torch.Tensor],
+        may_discover: bool,
     ) -> None:
-        self.fn, self.state, self.tree, self.implicit = fn, state, tree, implicit
+        self.fn, self.state, self.tree, self.implicit = fn, state, tree, tuple(implicit)
         self.has_params = params is not None
         self.stats = Stats()
         self.needs_time = False
         self.surroundings = Surroundings.now(state.leaves[0].device.type)
-        self.theta = tree.leaves + tuple(implicit)
+        self.theta = tree.leaves + self.implicit
         self.differentiable = [i for i, leaf in enumerate(self.theta) if leaf.requires_grad]
         self.watches = False
+        self.is_recomputed = False
+        self.constants: list[torch.Tensor] = []
+        self.reached: set[int] = set()
+        self._expected: set[int] | None = None
+        self._edges = {edge_of(leaf): id(leaf) for leaf in implicit}
+        self._may_discover = may_discover
         self._cast = self.surroundings.enabled
         self._args: tuple[State | None, tuple[Any, ...]] = (None, ())
         self._is_first = True
-        self._graph_unchecked = True
 
     def __call__(self, t: torch.Tensor, y: State, theta: State) -> State:
-        """The value of the field; the first one is checked."""
+        """The value of the field; the first one of a pass is checked."""
         self.stats.num_field_evals += 1
         if self._is_first:
             return self._first(t, y, theta)
@@ -138,24 +119,47 @@ class TorchField:
         return self._in_state_dtype(leaves, y) if self._cast else leaves
 
     def linearize(self, t: torch.Tensor, y: State, theta: State) -> _Linearization:
-        """The value with the graph of one evaluation."""
+        """The value with the graph of one evaluation, which must end at known tensors."""
         inputs = [leaf.detach().requires_grad_() for leaf in y]
         with torch.enable_grad():
             if self.needs_time:
                 t = t.detach().requires_grad_()
             f = self(t, tuple(inputs), theta)
         if self.needs_time:
-            inputs = [*inputs, t]
+            inputs.append(t)
         inputs += self.wanted(theta)
-        if self._graph_unchecked:
-            self._graph_unchecked = False
-            _check_graph(f, inputs)
+        reached, others = ends(f, {id(t), *map(id, inputs)}, self._edges)
+        if others:
+            refuse_capture("one that came later")
+        self.reached |= reached
         return _Linearization(self, inputs, t if self.needs_time else None, f)
 
     def wanted(self, theta: State) -> State:
-        """The leaves that require gradient; of the implicit ones the tensors that the callable itself uses."""
-        own = (*theta[: len(self.tree.leaves)], *self.implicit)
-        return tuple([own[i] for i in self.differentiable])
+        """The leaves that require gradient."""
+        return tuple([theta[i] for i in self.differentiable])
+
+    def own_theta(self, theta: State) -> State:
+        """Given leaves cut off from their history and from each other, and the tensors the callable itself uses.
+
+        A tensor may be given twice, or be captured as well, or be computed from one that is captured: each of its
+        places gets its own share of the gradient, and autograd adds them up.
+        """
+        given = theta[: len(self.tree.leaves)]
+        return (*[leaf.detach().requires_grad_(leaf.requires_grad) for leaf in given], *self.implicit)
+
+    def begin_backward(self) -> None:
+        """The first evaluation of a backward pass is watched as that of the forward pass was."""
+        self._is_first, self._may_discover = True, False
+        self.reached = set()
+
+    def end_backward(self) -> None:
+        """Refuse a gradient that lacks tensors which the forward pass used."""
+        if self._expected is not None and not self._expected <= self.reached:
+            raise InputError(
+                "solve: a field that is recomputed must use the same tensors again; in the backward pass it used none "
+                "in the place of one (torch.func.functional_call around the solve does so, or a cache of weights). "
+                'Pass them in params, or use adjoint="backprop".'
+            )
 
     def _arguments(self, theta: State) -> tuple[Any, ...]:
         if not self.has_params:
@@ -168,29 +172,49 @@ class TorchField:
         return tuple([slope.to(leaf.dtype) for slope, leaf in zip(f, y, strict=True)])
 
     def _first(self, t: torch.Tensor, y: State, theta: State) -> State:
-        if not self.watches:
-            return self._checked(self.fn(t, self.state.build(y), *self._arguments(theta)), y)
-        versions = [leaf._version for leaf in y]
-        random = _random_state(y[0].device)
-        watch = _Watch([t, *y, *theta, *self.implicit])
-        with watch:
-            f = self.fn(t, self.state.build(y), *self._arguments(theta))
-        if versions != [leaf._version for leaf in y]:
-            raise InputError("solve: the field must not change y in place; it did. Return a new tensor.")
-        captured = [tensor for tensor, _ in watch.foreign.values() if tensor.requires_grad]
-        if captured:
-            raise NewCaptures(captured)
-        if any(tensor._version != version for tensor, version in watch.foreign.values()):
+        if self.watches:
+            return self._watched(t, y, theta)
+        versions = [version(leaf) for leaf in (t, *y)]
+        f = self._checked(self.fn(t, self.state.build(y), *self._arguments(theta)), y)
+        if versions != [version(leaf) for leaf in (t, *y)]:
+            _refuse_changes()
+        return f
+
+    def _watched(self, t: torch.Tensor, y: State, theta: State) -> State:
+        is_linearized = torch.is_grad_enabled()
+        if not is_linearized:
+            y = tuple([leaf.detach() for leaf in y])  # the initial state may be captured as well
+        given = (t, *y, *theta)
+        with torch.enable_grad():
+            with Watch(given, y[0].device) as watch:
+                f = self.fn(t, self.state.build(y), *self._arguments(theta))
+            if watch.changed_arguments():
+                _refuse_changes()
+            leaves = self._checked(f, y)
+        self._examine(watch, leaves, set(map(id, given)))
+        return leaves if is_linearized else tuple([leaf.detach() for leaf in leaves])
+
+    def _examine(self, watch: Watch, f: State, known: set[int]) -> None:
+        """Find what was captured; refuse what cannot be recomputed."""
+        reached, others = ends(f, known, self._edges, watch.begin)
+        if others:
+            watch.report(others, f, self._may_discover)
+        if self._expected is None:
+            self._expected = reached.intersection(map(id, self.implicit))
+            self.constants = watch.constants()
+            find_derived(self.implicit)
+        if not self.is_recomputed:
+            return
+        if watch.changed_buffers():
             raise InputError(
                 "solve: a field that is recomputed must not change its buffers; it did (batch norm in training mode "
                 'does). Call eval() on it, or use adjoint="backprop".'
             )
-        if not torch.equal(random, _random_state(y[0].device)):
+        if watch.drew_random_numbers():
             raise InputError(
                 "solve: a field that is recomputed must not draw random numbers; it did (dropout in training mode "
                 'does). Call eval() on it, or use adjoint="backprop".'
             )
-        return self._checked(f, y)
 
     def _checked(self, f: Any, y: State) -> State:
         leaves, spec = self.state.flatten(f)
@@ -202,28 +226,5 @@ class TorchField:
         return leaves
 
 
-def _random_state(device: torch.device) -> torch.Tensor:
-    if device.type == "cuda":
-        return torch.cuda.get_rng_state(device)
-    return torch.get_rng_state()
-
-
-def _check_graph(f: State, inputs: Sequence[torch.Tensor]) -> None:
-    """Refuse graphs that reach a tensor requiring gradient past the known ones."""
-    known = {id(tensor) for tensor in inputs}
-    stops = {tensor.grad_fn for tensor in inputs if tensor.grad_fn is not None}
-    pending = [leaf.grad_fn for leaf in f if leaf.grad_fn is not None]
-    seen = set(pending)
-    while pending:
-        node = pending.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None and id(variable) not in known:
-            raise InputError(
-                f"solve: every tensor that requires gradient must reach the field by its arguments, as a parameter of "
-                f"the module, or through a torch function; got one of shape {tuple(variable.shape)} by another way. "
-                'Pass it in params, or use adjoint="backprop".'
-            )
-        for child, _ in node.next_functions:
-            if child is not None and child not in seen and child not in stops:
-                seen.add(child)
-                pending.append(child)
+def _refuse_changes() -> None:
+    raise InputError("solve: the field must not change its arguments in place; it did. Return a new tensor.")
