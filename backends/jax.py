@@ -15,6 +15,7 @@ class JaxBackend:
     """Every array it makes is derived from a given one, so that shardings and batch axes follow."""
 
     name = "jax"
+    xp = jnp
 
     def scan(
         self, body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, reverse: bool = False
@@ -33,7 +34,9 @@ class JaxBackend:
 
     def put(self, buffer: Any, index: Any, row: State) -> Any:
         """One row replaced: in place inside a loop, where the compiler aliases the buffers."""
-        return tuple(leaf.at[index].set(value) for leaf, value in zip(buffer, row, strict=True))
+        return tuple(
+            jax.lax.dynamic_update_index_in_dim(leaf, value, index, 0) for leaf, value in zip(buffer, row, strict=True)
+        )
 
     def take(self, buffer: Any, index: Any) -> State:
         """One row."""
@@ -84,10 +87,8 @@ class JaxBackend:
     def pair(self, left: State, right: State) -> Array:
         """Re sum left right: a gradient is dL/dx - i dL/dy here."""
         products = [_pair_leaf(a, b) for a, b in zip(left, right, strict=True)]
-        total = products[0]
-        for product in products[1:]:
-            total = total + product
-        return total
+        widest = max((product.dtype for product in products), key=lambda dtype: dtype.itemsize)
+        return sum((product.astype(widest) for product in products[1:]), start=products[0].astype(widest))
 
     def all_finite(self, states: State) -> Array:
         """A truth value on the device."""

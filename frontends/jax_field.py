@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from janode.core import arguments
+from janode.core.errors import InputError
 from janode.core.protocols import Array, Cotangent, State
 
 
@@ -27,21 +29,37 @@ class ClosedField(NamedTuple):
         """The leaves of f(t, y, theta)."""
         inexact, rest = iter(theta[self.num_params :]), iter(others)
         constants = [next(inexact) if is_inexact else next(rest) for is_inexact in self.is_inexact]
-        return tuple(jax.core.eval_jaxpr(self.jaxpr, constants, t, *y, *theta[: self.num_params]))
+        slopes = jax.core.eval_jaxpr(self.jaxpr, constants, t, *y, *theta[: self.num_params])
+        # What does not depend on the arguments comes back as a number or a NumPy array.
+        return tuple(jnp.asarray(k, dtype=leaf.dtype) for k, leaf in zip(slopes, y, strict=True))
 
 
-def is_inexact(leaf: Any) -> bool:
-    """Whether a leaf is an array that can have a gradient."""
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+def _places(leaves: Sequence[tuple[Any, Any]]) -> list[int]:
+    """Which leaves of params are differentiated: inexact arrays, and numbers that may stand for them."""
+    places = []
+    for place, (path, leaf) in enumerate(leaves):
+        is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic)
+        if hasattr(leaf, "__dlpack__") and not is_array:
+            raise InputError(
+                f"solve: all arrays must come from JAX or NumPy; got {type(leaf).__module__}.{type(leaf).__name__} for "
+                f"params{jax.tree_util.keystr(path)}. Convert it with jax.numpy.asarray."
+            )
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) if is_array else isinstance(leaf, float | complex):
+            places.append(place)
+    return places
+
+
+def _stage_time(times: Array, like: Array) -> Array:
+    return times[0].astype(like.real.dtype)
 
 
 def close(
-    field: Callable[..., Any], state: State, tree: Any, paths: Sequence[str], params: Any, clock: int
+    field: Callable[..., Any], times: Array, state: State, tree: Any, paths: Sequence[str], params: Any, clock: int
 ) -> tuple[State, ClosedField, State]:
     """(theta, field closed over nothing, constants without gradient); checks the field's output. Evaluates nothing."""
-    leaves, params_tree = jax.tree.flatten(params)
-    places = [i for i, leaf in enumerate(leaves) if is_inexact(leaf) or isinstance(leaf, float | complex)]
-    inexact = [jnp.asarray(leaves[i], dtype=jnp.result_type(leaves[i])) for i in places]
+    found, params_tree = jax.tree.flatten_with_path(params)
+    leaves, places = [leaf for _, leaf in found], _places(found)
+    inexact = [jnp.asarray(leaves[i]) for i in places]  # Python numbers stay weak: they do not widen a state
 
     def flat(t: Array, y: list[Array], values: list[Array]) -> Any:
         if params is None:
@@ -51,14 +69,14 @@ def close(
             filled[place] = value
         return field(t, jax.tree.unflatten(tree, y), jax.tree.unflatten(params_tree, filled))
 
-    t = jax.ShapeDtypeStruct((), state[clock].real.dtype)
+    t = jax.eval_shape(_stage_time, times, state[clock])
     closed, shapes = jax.make_jaxpr(flat, return_shape=True)(t, list(state), inexact)
     slopes, slopes_tree = jax.tree.flatten(shapes)
     arguments.check_structure("solve", slopes_tree, tree)
     arguments.check_slope("solve", tuple(slopes), state, paths, devices=False)
-    kinds = tuple(is_inexact(constant) for constant in closed.consts)
-    hoisted = [jnp.asarray(c) for c, inexact_ in zip(closed.consts, kinds, strict=True) if inexact_]
-    others = [c for c, inexact_ in zip(closed.consts, kinds, strict=True) if not inexact_]
+    kinds = tuple(jnp.issubdtype(jax.typeof(constant).dtype, jnp.inexact) for constant in closed.consts)
+    hoisted = [jnp.asarray(c) for c, is_inexact in zip(closed.consts, kinds, strict=True) if is_inexact]
+    others = [c for c, is_inexact in zip(closed.consts, kinds, strict=True) if not is_inexact]
     return (*inexact, *hoisted), ClosedField(closed.jaxpr, len(inexact), kinds), tuple(others)
 
 
