@@ -139,10 +139,18 @@ def _implicit_parameters(field: Callable[..., Any]) -> list[torch.Tensor]:
 
 
 def _refuse_hooks(tensors: Sequence[torch.Tensor]) -> None:
-    if any(tensor._backward_hooks for tensor in tensors):
+    if any(tensor._backward_hooks or tensor.retains_grad for tensor in tensors):
         raise InputError(
-            "solve: parameters with tensor hooks must be differentiated by the framework, for the hooks would run once "
-            'per stage; got one. Remove the hook, or use adjoint="backprop".'
+            "solve: parameters with tensor hooks or retain_grad() must be differentiated by the framework, for the hooks "
+            'would run once per stage; got one. Remove the hook, or use adjoint="backprop".'
+        )
+
+
+def _refuse_transforms() -> None:
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise InputError(
+            "solve: transforms of torch.func must differentiate the solver's own operations; got one around another "
+            'adjoint. Use adjoint="backprop", or torch.autograd.'
         )
 
 
@@ -150,7 +158,7 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, ts: Any) -> tuple[Any, Sta
     """(output rows, stacked outputs) with whatever gradient is wanted."""
     field: Any = sweep.field
     # A field that calls y.requires_grad_() must not change the user's tensor.
-    y0 = tuple([leaf if leaf.requires_grad else leaf.detach() for leaf in field.state.leaves])
+    y0 = tuple([leaf if leaf.requires_grad else leaf.view_as(leaf) for leaf in field.state.leaves])
     is_wanted = torch.is_grad_enabled()
     field.needs_time = is_wanted and isinstance(ts, torch.Tensor) and ts.requires_grad
     times = (ts,) if field.needs_time else ()
@@ -161,6 +169,7 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, ts: Any) -> tuple[Any, Sta
             sweep = replace(sweep, ts=ts.to(torch.float64).unbind(0))
         rows, _ = Kept(Nothing()).forward(sweep, y0)
         return rows, sweep.backend.stack(rows)
+    _refuse_transforms()
     _refuse_hooks(field.implicit)
     job = _Job(sweep, recovery, field)
     outputs = _Solve.apply(job, *times, *y0, *field.theta)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -103,11 +104,14 @@ class TorchField:
         self.constants: list[torch.Tensor] = []
         self.reached: set[int] = set()
         self._expected: set[int] | None = None
-        self._edges = {edge_of(leaf): id(leaf) for leaf in implicit}
         self._may_discover = may_discover
         self._cast = self.surroundings.enabled
         self._args: tuple[State | None, tuple[Any, ...]] = (None, ())
         self._is_first = True
+
+    @cached_property
+    def _edges(self) -> dict[Any, int]:
+        return {edge_of(leaf): id(leaf) for leaf in self.implicit}
 
     def __call__(self, t: torch.Tensor, y: State, theta: State) -> State:
         """The value of the field; the first one of a pass is checked."""
@@ -185,8 +189,9 @@ class TorchField:
         if not is_linearized:
             y = tuple([leaf.detach() for leaf in y])  # the initial state may be captured as well
         given = (t, *y, *theta)
+        watch = Watch(given, y[0].device)
         with torch.enable_grad():
-            with Watch(given, y[0].device) as watch:
+            with watch:
                 f = self.fn(t, self.state.build(y), *self._arguments(theta))
             if watch.changed_arguments():
                 _refuse_changes()
