@@ -12,6 +12,8 @@ import numpy as np
 from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import find_adjoint
+from janode.core.controls import NodeLayout, check_controls, node_layout
+from janode.core.corrected import find_correction
 from janode.core.errors import InputError, JanodeError, NonFiniteState, SolveError
 from janode.core.failures import raise_failure
 from janode.core.grids import FixedGrid
@@ -90,16 +92,30 @@ def _times(ts: Any, steps: int | None, step_size: float | None, method: Method) 
     return times.astype(jnp.result_type(float)), grid, True
 
 
+def _controls(controls: Any, method: Method, grid: FixedGrid, sampling: str) -> tuple[NodeLayout | None, State, Any]:
+    """(layout of the nodes, leaves, controls as arrays)."""
+    if controls is None:
+        return None, (), None
+    leaves, structure, paths = _leaves(controls, "controls")
+    arguments.check_parameters("solve", leaves, jnp, paths)
+    layout = node_layout("solve", method, grid.num_steps, sampling)
+    check_controls("solve", layout, leaves, paths)
+    return layout, leaves, jax.tree.unflatten(structure, leaves)
+
+
 def solve(
     field: Callable[..., Any],
     y0: Any,
     ts: Sequence[float] | Array,
     params: Any = None,
     *,
+    controls: Any = None,
+    sampling: str = "nodes",
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
     adjoint: str = "auto",
+    correction: str = "none",
     on_failure: str = "raise",
 ) -> Solution[Any]:
     """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, differentiable in reverse mode.
@@ -157,10 +173,22 @@ def solve(
     times, grid, checks_times = _times(ts, steps, step_size, chosen)
     _check_start(state)
     clock = arguments.widest(state, jnp)
-    theta, closed, constants = close(field, times, state, tree, paths, params, clock)
-    arrays = (times, state, theta, constants)
+    layout, nodes, controls = _controls(controls, chosen, grid, sampling)
+    theta, closed, constants = close(field, times, state, tree, paths, params, controls, clock)
+    arrays = (times, state, theta, constants, nodes)
     _check_devices([*zip(paths, state, strict=True), *(("params or captured", leaf) for leaf in theta + constants)])
-    problem = Problem(backend, chosen, grid, closed, clock, None if name == "backprop" else recovery, checks_times)
+    problem = Problem(
+        backend,
+        chosen,
+        grid,
+        closed,
+        clock,
+        None if name == "backprop" else recovery,
+        checks_times,
+        layout,
+        correction,
+    )
+    find_correction("solve", correction, problem.sweep(*arrays[:1], *arrays[2:]))
     ys, status = program(problem, any(map(_is_traced, jax.tree.leaves(arrays))))(*arrays)
     stats = Stats(
         grid.num_steps,
@@ -177,9 +205,8 @@ def solve(
 
 def _fail(problem: Problem, arrays: Any, ys: State, solution: Solution[Any], tree: Any) -> None:
     """Raise the error of a solve whose values are known, though perhaps being differentiated."""
-    (times, _, theta, constants), ys = jax.lax.stop_gradient((arrays, ys))
+    (times, _, *others), ys = jax.lax.stop_gradient((arrays, ys))
     if int(solution.status) == BAD_TIMES:
         arguments.read_times("solve", np.asarray(times))
     rows = [tuple(leaf[k] for leaf in ys) for k in range(len(times))]
-    sweep = problem.sweep(times, theta, constants, False, ())
-    raise_failure("solve", sweep, rows, solution, lambda row: jax.tree.unflatten(tree, row))
+    raise_failure("solve", problem.sweep(times, *others), rows, solution, lambda row: jax.tree.unflatten(tree, row))

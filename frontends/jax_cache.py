@@ -57,9 +57,18 @@ def _key(problem: Problem, is_transformed: bool) -> Hashable:
     """All that the program depends on; a TypeError if something is not known by its value."""
     if not getattr(getattr(problem.method, "__dataclass_params__", None), "frozen", False):
         raise TypeError("a method that may change is not known by its value")
-    static = (problem.backend, problem.method, problem.grid, problem.clock, problem.recovery, problem.checks_times)
+    static = (
+        problem.backend,
+        problem.method,
+        problem.grid,
+        problem.clock,
+        problem.recovery,
+        problem.checks_times,
+        problem.layout,
+        problem.correction,
+    )
     reader, jaxpr = _Reader(), problem.field.jaxpr
-    parts = [problem.field.num_params, problem.field.is_inexact, reader.jaxpr(jaxpr, ())]
+    parts = [problem.field.num_params, problem.field.is_inexact, problem.field.num_controls, reader.jaxpr(jaxpr, ())]
     if is_transformed and reader.rules:
         constants, inputs = ([atom.aval for atom in atoms] for atoms in (jaxpr.constvars, jaxpr.invars))
         closed = jax.make_jaxpr(lambda consts, args: jax.core.eval_jaxpr(jaxpr, consts, *args))(constants, inputs)

@@ -17,19 +17,21 @@ from janode.core.protocols import Array, Cotangent, State
 class ClosedField(NamedTuple):
     """A field as a pure function of its arrays.
 
-    ``jaxpr`` takes (constants it closed over, t, leaves of y, leaves of params). Inexact constants are differentiated:
-    theta is (leaves of params, inexact constants); the other constants stay apart.
+    ``jaxpr`` takes (constants it closed over, t, leaves of y, of params, of the control). Inexact constants are
+    differentiated: theta is (leaves of params, inexact constants, leaves of the control); other constants stay apart.
     """
 
     jaxpr: Any
     num_params: int
     is_inexact: tuple[bool, ...]
+    num_controls: int
 
     def __call__(self, t: Array, y: State, theta: State, others: State) -> State:
         """The leaves of f(t, y, theta)."""
-        inexact, rest = iter(theta[self.num_params :]), iter(others)
+        shared = len(theta) - self.num_controls
+        inexact, rest = iter(theta[self.num_params : shared]), iter(others)
         constants = [next(inexact) if is_inexact else next(rest) for is_inexact in self.is_inexact]
-        slopes = jax.core.eval_jaxpr(self.jaxpr, constants, t, *y, *theta[: self.num_params])
+        slopes = jax.core.eval_jaxpr(self.jaxpr, constants, t, *y, *theta[: self.num_params], *theta[shared:])
         # What does not depend on the arguments comes back as a number or a NumPy array.
         return tuple(jnp.asarray(k, dtype=leaf.dtype) for k, leaf in zip(slopes, y, strict=True))
 
@@ -54,30 +56,45 @@ def _stage_time(times: Array, like: Array) -> Array:
 
 
 def close(
-    field: Callable[..., Any], times: Array, state: State, tree: Any, paths: Sequence[str], params: Any, clock: int
+    field: Callable[..., Any],
+    times: Array,
+    state: State,
+    tree: Any,
+    paths: Sequence[str],
+    params: Any,
+    controls: Any,
+    clock: int,
 ) -> tuple[State, ClosedField, State]:
-    """(theta, field closed over nothing, constants without gradient); checks the field's output. Evaluates nothing."""
+    """(shared theta, field closed over nothing, constants without gradient); checks the field's output.
+
+    Evaluates nothing.
+    """
     found, params_tree = jax.tree.flatten_with_path(params)
     leaves, places = [leaf for _, leaf in found], _places(found)
     inexact = [jnp.asarray(leaves[i]) for i in places]  # Python numbers stay weak: they do not widen a state
 
-    def flat(t: Array, y: list[Array], values: list[Array]) -> Any:
-        if params is None:
-            return field(t, jax.tree.unflatten(tree, y))
-        filled = list(leaves)
-        for place, value in zip(places, values, strict=True):
-            filled[place] = value
-        return field(t, jax.tree.unflatten(tree, y), jax.tree.unflatten(params_tree, filled))
+    def flat(t: Array, y: list[Array], values: list[Array], control: Any) -> Any:
+        args = []
+        if params is not None:
+            filled = list(leaves)
+            for place, value in zip(places, values, strict=True):
+                filled[place] = value
+            args.append(jax.tree.unflatten(params_tree, filled))
+        if controls is not None:
+            args.append(control)
+        return field(t, jax.tree.unflatten(tree, y), *args)
 
     t = jax.eval_shape(_stage_time, times, state[clock])
-    closed, shapes = jax.make_jaxpr(flat, return_shape=True)(t, list(state), inexact)
+    control = jax.eval_shape(lambda nodes: jax.tree.map(lambda leaf: leaf[0], nodes), controls)
+    closed, shapes = jax.make_jaxpr(flat, return_shape=True)(t, list(state), inexact, control)
     slopes, slopes_tree = jax.tree.flatten(shapes)
     arguments.check_structure("solve", slopes_tree, tree)
     arguments.check_slope("solve", tuple(slopes), state, paths, devices=False)
     kinds = tuple(jnp.issubdtype(jax.typeof(constant).dtype, jnp.inexact) for constant in closed.consts)
     hoisted = [jnp.asarray(c) for c, is_inexact in zip(closed.consts, kinds, strict=True) if is_inexact]
     others = [c for c, is_inexact in zip(closed.consts, kinds, strict=True) if not is_inexact]
-    return (*inexact, *hoisted), ClosedField(closed.jaxpr, len(inexact), kinds), tuple(others)
+    num_controls = len(jax.tree.leaves(control))
+    return (*inexact, *hoisted), ClosedField(closed.jaxpr, len(inexact), kinds, num_controls), tuple(others)
 
 
 class _Linearization(NamedTuple):
@@ -104,13 +121,16 @@ class JaxField:
     def linearize(self, t: Array, y: State, theta: State) -> _Linearization:
         """The value and the pullback, traced into the surrounding computation."""
 
+        shared = theta[: len(self._wanted)]
+
         def partial(y: State, some: State, *time: Array) -> State:
             rest = iter(some)
-            full = tuple(next(rest) if w else leaf for w, leaf in zip(self._wanted, theta, strict=True))
-            return self.closed(time[0] if time else t, y, full, self.constants)
+            full = tuple(next(rest) if w else leaf for w, leaf in zip(self._wanted, shared, strict=True))
+            return self.closed(time[0] if time else t, y, (*full, *rest), self.constants)
 
-        return _Linearization(*jax.vjp(partial, y, self.wanted(theta), *((t,) if self.needs_time else ())))
+        some = (*self.wanted(shared), *theta[len(self._wanted) :])
+        return _Linearization(*jax.vjp(partial, y, some, *((t,) if self.needs_time else ())))
 
     def wanted(self, theta: State) -> State:
-        """The leaves of theta that carry a tangent."""
+        """The shared leaves of theta that carry a tangent."""
         return tuple(leaf for wanted, leaf in zip(self._wanted, theta, strict=True) if wanted)

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from janode.core.adjoint import Backward, NoCorrection, pull_back
+from janode.core.adjoint import Backward, pull_back
+from janode.core.controls import Controls, NodeLayout
+from janode.core.corrected import find_correction
 from janode.core.grids import FixedGrid
 from janode.core.protocols import Array, Backend, Method, Recovery, State
 from janode.core.records import Nothing
@@ -37,51 +39,64 @@ class Problem:
     clock: int
     recovery: Recovery | None
     checks_times: bool
+    layout: NodeLayout | None
+    correction: str
 
-    def run(self, ts: Array, y0: State, theta: State, constants: State) -> tuple[State, Array]:
+    def run(self, ts: Array, y0: State, theta: State, constants: State, controls: State) -> tuple[State, Array]:
         """(states at all ts, status); where ts is checked here and not monotonic, the solution becomes NaN."""
         is_monotonic: Any = True
         if self.checks_times:
             rises = ts[1:] - ts[:-1]
             is_monotonic = jnp.all(rises > 0) | jnp.all(rises < 0)
             ts = jnp.where(is_monotonic, ts, jnp.nan)
-        ys = (self._forward if self.recovery is None else self._differentiable(self.recovery))(ts, y0, theta, constants)
+        solve = self._forward if self.recovery is None else self._differentiable(self.recovery)
+        ys = solve(ts, y0, theta, constants, controls)
         status = jnp.where(self.backend.all_finite(tuple(leaf[-1] for leaf in ys)), SUCCESS, NON_FINITE)
         return ys, jnp.where(is_monotonic, status, BAD_TIMES).astype(jnp.int32)
 
-    def sweep(self, ts: Array, theta: State, constants: State, needs_time: bool, wanted: Sequence[bool]) -> Sweep:
+    def sweep(
+        self,
+        ts: Array,
+        theta: State,
+        constants: State,
+        controls: State,
+        needs_time: bool = False,
+        wanted: Sequence[bool] = (),
+    ) -> Sweep:
         """The sweep for these arrays."""
         field = JaxField(self.field, constants, needs_time, wanted)
-        return Sweep(self.backend, self.method, field, self.grid, ts, theta, self.clock)
+        read = None if self.layout is None else Controls(self.layout, self.backend.unstack(controls))
+        return Sweep(self.backend, self.method, field, self.grid, ts, theta, self.clock, read)
 
-    def _forward(self, ts: Array, y0: State, theta: State, constants: State) -> State:
-        outputs, _ = Kept(Nothing()).forward(self.sweep(ts, theta, constants, False, ()), y0)
+    def _forward(self, ts: Array, y0: State, theta: State, constants: State, controls: State) -> State:
+        outputs, _ = Kept(Nothing()).forward(self.sweep(ts, theta, constants, controls), y0)
         return outputs
 
     def _differentiable(self, recovery: Recovery) -> Any:
         apply = jax.custom_vjp(self._forward)
 
-        def fwd(ts: Any, y0: Any, theta: Any, constants: Any) -> tuple[State, Any]:
+        def fwd(ts: Any, y0: Any, theta: Any, *others: Any) -> tuple[State, Any]:
             wanted = _Wanted((ts.perturbed, *(leaf.perturbed for leaf in theta)))
-            ts, y0, theta, constants = jax.tree.map(
-                lambda leaf: leaf.value, (ts, y0, theta, constants), is_leaf=lambda leaf: hasattr(leaf, "perturbed")
+            ts, y0, theta, *others = jax.tree.map(  # type: ignore[assignment]
+                lambda leaf: leaf.value, (ts, y0, theta, *others), is_leaf=lambda leaf: hasattr(leaf, "perturbed")
             )
-            sweep = self.sweep(ts, theta, constants, wanted[0], wanted[1:])
-            outputs, tape = recovery.forward(sweep, y0)
-            return outputs, (wanted, ts, y0, theta, constants, tape)
+            outputs, tape = recovery.forward(self.sweep(ts, theta, *others), y0)
+            return outputs, (wanted, ts, y0, theta, others, tape)
 
         def bwd(residuals: Any, ys_bar: Any) -> tuple[Any, ...]:
-            wanted, ts, y0, theta, constants, tape = residuals
+            wanted, ts, y0, theta, others, tape = residuals
             bars = tuple(jnp.zeros(bar.shape, bar.dtype) if isinstance(bar, SymbolicZero) else bar for bar in ys_bar)
-            sweep = self.sweep(ts, theta, constants, wanted[0], wanted[1:])
-            gradient = pull_back(Backward(sweep, recovery, y0, tape, bars), NoCorrection())
+            sweep = self.sweep(ts, theta, *others, wanted[0], wanted[1:])
+            gradient = pull_back(
+                Backward(sweep, recovery, y0, tape, bars), find_correction("solve", self.correction, sweep)
+            )
             totals = iter(gradient.theta)
             theta_bar = tuple(
                 next(totals).astype(leaf.dtype) if is_wanted else None
                 for leaf, is_wanted in zip(theta, wanted[1:], strict=True)
             )
             ts_bar = None if gradient.ts is None else gradient.ts[0].astype(ts.dtype)
-            return ts_bar, gradient.y0, theta_bar, None
+            return ts_bar, gradient.y0, theta_bar, None, gradient.controls
 
         apply.defvjp(fwd, bwd, symbolic_zeros=True)
         return apply
