@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,9 @@ import torch
 
 from janode.backends.registry import find_backend
 from janode.core import arguments
-from janode.core.adjoint import Backward, NoCorrection, find_adjoint, pull_back
+from janode.core.adjoint import Backward, Correction, find_adjoint, pull_back
+from janode.core.controls import Controls, NodeLayout, check_controls, node_layout
+from janode.core.corrected import find_correction
 from janode.core.errors import InputError, JanodeError, NonFiniteState, SolveError
 from janode.core.failures import check_start, raise_failure, status
 from janode.core.grids import FixedGrid
@@ -34,8 +37,8 @@ __all__ = ["InputError", "JanodeError", "NeuralODE", "NonFiniteState", "Solution
 class _Job:
     """One solve that autograd differentiates as a single node."""
 
-    def __init__(self, sweep: Sweep, recovery: Recovery, field: TorchField) -> None:
-        self.sweep, self.recovery, self.field = sweep, recovery, field
+    def __init__(self, sweep: Sweep, recovery: Recovery, field: TorchField, correction: Correction) -> None:
+        self.sweep, self.recovery, self.field, self.correction = sweep, recovery, field, correction
         self.size = len(field.state.leaves)
         self.rows: Any = None
         self.shapes: list[torch.Size] = []
@@ -44,9 +47,10 @@ class _Job:
 
     def forward(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """(ys leaves, tape leaves that are not among the inputs)."""
-        _, y0, theta = self.split(tensors)
+        _, y0, theta, controls = self.split(tensors)
+        sweep = replace(self.sweep, theta=self.field.own_theta(theta), controls=self._controls(controls))
         with self.field.surroundings.restored():
-            self.rows, tape = self.recovery.forward(replace(self.sweep, theta=self.field.own_theta(theta)), y0)
+            self.rows, tape = self.recovery.forward(sweep, y0)
         leaves, self.spec = optree.tree_flatten(tape)
         given = {id(tensor): place for place, tensor in enumerate(tensors)}
         made: list[torch.Tensor] = []
@@ -61,7 +65,7 @@ class _Job:
 
     def backward(self, saved: Sequence[torch.Tensor], num_inputs: int, bars: Sequence[Any]) -> tuple[Any, ...]:
         """The cotangents of the inputs."""
-        _, y0, theta = self.split(saved[:num_inputs])
+        _, y0, theta, controls = self.split(saved[:num_inputs])
         own = self.field.own_theta(theta)
         tape = optree.tree_unflatten(self.spec, [saved[place] for place in self.places])
         ys_bar = tuple(
@@ -70,20 +74,26 @@ class _Job:
         )
         with self.field.surroundings.restored():
             self.field.begin_backward()
-            backward = Backward(replace(self.sweep, theta=own), self.recovery, y0, tape, ys_bar)
-            gradient = pull_back(backward, NoCorrection())
+            sweep = replace(self.sweep, theta=own, controls=self._controls(controls))
+            gradient = pull_back(Backward(sweep, self.recovery, y0, tape, ys_bar), self.correction)
             self.field.end_backward()
         theta_bar: list[Any] = [None] * len(theta)
         for place, bar in zip(self.field.differentiable, gradient.theta, strict=True):
             if id(own[place]) in self.field.reached:
                 theta_bar[place] = bar.to(theta[place].dtype)
         ts_bar = () if gradient.ts is None else (gradient.ts[0].to(saved[0]),)
-        return (*ts_bar, *gradient.y0, *theta_bar)
+        return (*ts_bar, *gradient.y0, *theta_bar, *gradient.controls)
 
-    def split(self, tensors: Sequence[torch.Tensor]) -> tuple[State, State, State]:
-        """(ts or nothing, y0, theta)."""
-        start = int(self.field.needs_time)
-        return tuple(tensors[:start]), tuple(tensors[start : start + self.size]), tuple(tensors[start + self.size :])
+    def split(self, tensors: Sequence[torch.Tensor]) -> tuple[State, State, State, State]:
+        """(ts or nothing, y0, theta, controls)."""
+        rest = iter(tensors)
+        sizes = (int(self.field.needs_time), self.size, len(self.field.theta), len(self.field.controls.leaves))
+        ts, y0, theta, controls = (tuple(itertools.islice(rest, size)) for size in sizes)
+        return ts, y0, theta, controls
+
+    def _controls(self, leaves: State) -> Controls | None:
+        read = self.sweep.controls
+        return None if read is None else Controls(read.layout, self.sweep.backend.unstack(leaves))
 
 
 class _Solve(torch.autograd.Function):
@@ -105,22 +115,26 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *bars: Any) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
         with torch.no_grad():
-            found = ctx.job.backward(ctx.saved_tensors, ctx.num_inputs, bars[: ctx.job.size])
+            found = ctx.job.backward(saved, ctx.num_inputs, bars[: ctx.job.size])
         if torch.is_grad_enabled():
-            found = [None if bar is None else _Once.apply(bar.detach().requires_grad_()) for bar in found]
+            made = [bar for bar in found if bar is not None]
+            given = [bar for bar in bars if bar is not None]
+            once = iter(_Once.apply(len(made), *made, *saved[: ctx.num_inputs], *given))
+            found = tuple([None if bar is None else next(once) for bar in found])
         return (None, *found)
 
 
 class _Once(torch.autograd.Function):
-    """A gradient that has no gradient itself, and says so where it is asked for."""
+    """Gradients that depend on what follows them, and that say so where their own gradient is asked for."""
 
     @staticmethod
-    def forward(bar: torch.Tensor) -> torch.Tensor:
-        return bar.view_as(bar)
+    def forward(num_gradients: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple([tensor.clone() for tensor in tensors[:num_gradients]])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
         pass
 
     @staticmethod
@@ -154,7 +168,7 @@ def _refuse_transforms() -> None:
         )
 
 
-def _run(sweep: Sweep, name: str, recovery: Recovery, ts: Any) -> tuple[Any, State]:
+def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts: Any) -> tuple[Any, State]:
     """(output rows, stacked outputs) with whatever gradient is wanted."""
     field: Any = sweep.field
     # A field that calls y.requires_grad_() must not change the user's tensor.
@@ -163,7 +177,9 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, ts: Any) -> tuple[Any, Sta
     field.needs_time = is_wanted and isinstance(ts, torch.Tensor) and ts.requires_grad
     times = (ts,) if field.needs_time else ()
     field.watches = is_wanted and name != "backprop"
-    field.is_recomputed = field.watches and any(leaf.requires_grad for leaf in (*times, *y0, *field.theta))
+    field.is_recomputed = field.watches and any(
+        leaf.requires_grad for leaf in (*times, *y0, *field.theta, *field.controls.leaves)
+    )
     if not field.is_recomputed:
         if field.needs_time:
             sweep = replace(sweep, ts=ts.to(torch.float64).unbind(0))
@@ -171,8 +187,8 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, ts: Any) -> tuple[Any, Sta
         return rows, sweep.backend.stack(rows)
     _refuse_transforms()
     _refuse_hooks(field.implicit)
-    job = _Job(sweep, recovery, field)
-    outputs = _Solve.apply(job, *times, *y0, *field.theta)
+    job = _Job(sweep, recovery, field, correction)
+    outputs = _Solve.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
     rows, job.rows = job.rows, None
     return rows, outputs[: job.size]
 
@@ -182,15 +198,19 @@ def _sweep(
     state: Tree,
     tree: Tree,
     params: Any,
+    controls: Tree,
+    layout: NodeLayout | None,
     times: list[float],
     grid: FixedGrid,
     method: Method,
     captured: list[torch.Tensor],
 ) -> Sweep:
+    backend = find_backend("torch")
     implicit = [*_implicit_parameters(field), *captured]
-    seen = TorchField(field, state, params, tree, implicit, may_discover=not captured)
+    seen = TorchField(field, state, params, tree, controls, implicit, may_discover=not captured)
     clock = arguments.widest(state.leaves, xp)
-    return Sweep(find_backend("torch"), method, seen, grid, times, seen.theta, clock)
+    read = None if layout is None else Controls(layout, backend.unstack(controls.leaves))
+    return Sweep(backend, method, seen, grid, times, seen.theta, clock, read)
 
 
 def solve(
@@ -199,10 +219,13 @@ def solve(
     ts: Sequence[float] | torch.Tensor,
     params: Any = None,
     *,
+    controls: Any = None,
+    sampling: str = "nodes",
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
     adjoint: str = "auto",
+    correction: str = "none",
     on_failure: str = "raise",
 ) -> Solution[Any]:
     """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, differentiable by autograd.
@@ -249,21 +272,25 @@ def solve(
     """
     name, recovery = find_adjoint(adjoint)
     arguments.check_on_failure("solve", on_failure)
-    state, tree = Tree(y0, "y0"), Tree(params, "params")
-    _check_tensors(state, tree)
+    state, tree, nodes = Tree(y0, "y0"), Tree(params, "params"), Tree(controls, "controls")
+    _check_tensors(state, tree, nodes)
     arguments.check_field("solve", field)
     times = _read_times(ts)
     chosen, backend = find_method(method), find_backend("torch")
     grid = arguments.fixed_grid("solve", times, steps, step_size, chosen)
     check_start("solve", backend, state.leaves)
+    layout = None
+    if controls is not None:
+        layout = node_layout("solve", chosen, grid.num_steps, sampling)
+        check_controls("solve", layout, nodes.leaves, nodes.paths)
     captured: list[torch.Tensor] = []
     wasted = 0
     while True:
-        sweep = _sweep(field, state, tree, params, times, grid, chosen, captured)
+        sweep = _sweep(field, state, tree, params, nodes, layout, times, grid, chosen, captured)
         seen: Any = sweep.field
         seen.stats.num_field_evals = wasted
         try:
-            rows, ys = _run(sweep, name, recovery, ts)
+            rows, ys = _run(sweep, name, recovery, find_correction("solve", correction, sweep), ts)
             break
         except NewCaptures as found:
             captured, wasted = captured + found.tensors, seen.stats.num_field_evals
@@ -285,8 +312,9 @@ def _read_times(ts: Any) -> list[float]:
     return arguments.read_times("solve", ts)
 
 
-def _check_tensors(state: Tree, tree: Tree) -> None:
-    leaves, paths = state.leaves + tree.leaves, state.paths + tree.paths
+def _check_tensors(state: Tree, *others: Tree) -> None:
+    trees = (state, *others)
+    leaves, paths = [leaf for tree in trees for leaf in tree.leaves], [path for tree in trees for path in tree.paths]
     for leaf, path in zip(leaves, paths, strict=True):
         if not isinstance(leaf, torch.Tensor):
             raise InputError(

@@ -79,8 +79,8 @@ class _Linearization:
 class TorchField:
     """The user's callable, with its parameters: given ones, those of a module, and captured tensors.
 
-    ``theta`` is (given leaves, implicit tensors). The implicit ones reach the callable by themselves; they stand in
-    theta so that their gradients are asked for.
+    ``theta`` is (given leaves, implicit tensors, leaves of the control). The implicit ones reach the callable by
+    themselves; they stand in theta so that their gradients are asked for.
     """
 
     def __init__(
@@ -89,10 +89,11 @@ class TorchField:
         state: Tree,
         params: Any,
         tree: Tree,
+        controls: Tree,
         implicit: list[torch.Tensor],
         may_discover: bool,
     ) -> None:
-        self.fn, self.state, self.tree, self.implicit = fn, state, tree, tuple(implicit)
+        self.fn, self.state, self.tree, self.controls, self.implicit = fn, state, tree, controls, tuple(implicit)
         self.has_params = params is not None
         self.stats = Stats()
         self.needs_time = False
@@ -106,7 +107,7 @@ class TorchField:
         self._expected: set[int] | None = None
         self._may_discover = may_discover
         self._cast = self.surroundings.enabled
-        self._args: tuple[State | None, tuple[Any, ...]] = (None, ())
+        self._args: tuple[State | None, list[Any]] = (None, [])
         self._is_first = True
 
     @cached_property
@@ -125,13 +126,16 @@ class TorchField:
     def linearize(self, t: torch.Tensor, y: State, theta: State) -> _Linearization:
         """The value with the graph of one evaluation, which must end at known tensors."""
         inputs = [leaf.detach().requires_grad_() for leaf in y]
+        shared = theta[: len(self.theta)]
+        control = tuple([leaf.detach().requires_grad_() for leaf in theta[len(self.theta) :]])
+        theta = shared + control if control else theta
         with torch.enable_grad():
             if self.needs_time:
                 t = t.detach().requires_grad_()
             f = self(t, tuple(inputs), theta)
         if self.needs_time:
             inputs.append(t)
-        inputs += self.wanted(theta)
+        inputs += (*self.wanted(shared), *control)
         reached, others = ends(f, {id(t), *map(id, inputs)}, self._edges)
         if others:
             refuse_capture("one that came later")
@@ -139,7 +143,7 @@ class TorchField:
         return _Linearization(self, inputs, t if self.needs_time else None, f)
 
     def wanted(self, theta: State) -> State:
-        """The leaves that require gradient."""
+        """The shared leaves that require gradient."""
         return tuple([theta[i] for i in self.differentiable])
 
     def own_theta(self, theta: State) -> State:
@@ -165,11 +169,12 @@ class TorchField:
                 'Pass them in params, or use adjoint="backprop".'
             )
 
-    def _arguments(self, theta: State) -> tuple[Any, ...]:
-        if not self.has_params:
-            return ()
+    def _arguments(self, theta: State) -> list[Any]:
         if self._args[0] is not theta:
-            self._args = (theta, (self.tree.build(theta[: len(self.tree.leaves)]),))
+            args = [self.tree.build(theta[: len(self.tree.leaves)])] if self.has_params else []
+            if self.controls.leaves:
+                args.append(self.controls.build(theta[len(self.theta) :]))
+            self._args = (theta, args)
         return self._args[1]
 
     def _in_state_dtype(self, f: State, y: State) -> State:
