@@ -6,7 +6,7 @@ for N steps of s stages, y the size of a state, L of one field graph; cost in fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from .errors import unknown_name
@@ -77,24 +77,12 @@ class Backward:
 class Correction(Protocol):
     """Which gradient the controls get."""
 
-    def controls(self, backward: Backward, sent: Any) -> State:
-        """The cotangents of the controls, from the backward pass and what its steps sent to their controls."""
-
-
-class NoCorrection:
-    """The exact gradient of the discrete solution."""
+    @property
+    def needs_costates(self) -> bool:
+        """Whether every step is to send the cotangent of the state it starts from, too."""
 
     def controls(self, backward: Backward, sent: Any) -> State:
-        """The sum of what all stages that read a node send to it."""
-        sweep = backward.sweep
-        if sweep.controls is None:
-            return ()
-        num_leaves = len(sweep.backend.take(sweep.controls.nodes, 0))
-        phases = [sweep.backend.stack(rows) for rows in sent]
-        return tuple(
-            sweep.controls.layout.gather(sweep.backend.xp, [arrays[leaf::num_leaves] for arrays in phases])
-            for leaf in range(num_leaves)
-        )
+        """The cotangents of the controls, from the backward pass and what its steps sent."""
 
 
 def pull_back(backward: Backward, correction: Correction) -> Gradient:
@@ -102,6 +90,7 @@ def pull_back(backward: Backward, correction: Correction) -> Gradient:
 
     Those of the controls are what the correction says; the others are exact for the discrete solution, to rounding.
     """
+    backward = replace(backward, sweep=replace(backward.sweep, keeps_costates=correction.needs_costates))
     bars, sent = backward.run()
     backend, method = backward.sweep.backend, backward.sweep.method
     first = backend.take(backend.unstack(backward.ys_bar), 0)

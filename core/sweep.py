@@ -48,6 +48,13 @@ class Sweep:
     clock: int = 0
     """Which leaf of the state gives the stage times their dtype and device."""
     controls: Controls | None = None
+    keeps_costates: bool = False
+    """Whether a step also sends the cotangent of the state it starts from, behind those of its stages' controls."""
+
+    @property
+    def num_steps(self) -> int:
+        """The number of steps N of the whole sweep."""
+        return self.grid.num_steps
 
     def advance(self, y0: State, record: Record) -> tuple[Any, Any, Any]:
         """The whole way forward: (outputs, records of each phase, last carry).
@@ -94,6 +101,8 @@ class Sweep:
                 if bars.ts is not None:
                     ts_bar = self.grid.place_vjp(backend, bars.ts, (k, start, share), t_bar, h_bar)
                     bars = bars._replace(ts=ts_bar)
+                if self.keeps_costates:
+                    sent += method.start_vjp(bars.carry)
                 return bars, sent
 
             bars, from_phase = backend.scan(body, bars, (steps, kept), reverse=True)
@@ -154,7 +163,7 @@ class Sweep:
             stage_t_bar, y_bar, addends = stage.pull(f_bar)
             theta_bar = backend.accumulate(theta_bar, addends[:num_shared])
             if self.controls is not None:
-                sent[i] = self._filled(addends[num_shared:], moment.thetas[i])
+                sent[i] = self.filled(addends[num_shared:], moment.thetas[i])
             if needs_time and stage_t_bar is not None:
                 abscissae.append(stepper.c[i])
                 stage_t_bars.append((stage_t_bar,))
@@ -173,7 +182,7 @@ class Sweep:
             (h_bar,) = backend.linear_combination((h_bar,), 1.0, abscissae, stage_t_bars)
         return bars._replace(carry=carry_bar, theta=theta_bar), t_bar, h_bar, self._in_stage_order(sent, moment)
 
-    def _filled(self, addends: Any, theta: State) -> State:
+    def filled(self, addends: Any, theta: State) -> State:
         """Control cotangents with zeros for None."""
         rows = theta[len(self.theta) :]
         return tuple(
