@@ -16,6 +16,8 @@ from typing import Any
 
 from .adjoint import Backward, Correction
 from .corrections import (
+    adams_bashforth_costate,
+    adams_bashforth_filter,
     divide,
     leapfrog_adjoint_average,
     leapfrog_filter,
@@ -23,11 +25,11 @@ from .corrections import (
     trapezoid_weights,
 )
 from .errors import InputError, unknown_name
-from .multistep import Leapfrog
+from .multistep import WEIGHTS, AdamsBashforth, Leapfrog
 from .protocols import Array, Carry, Moment, State
 from .records import Nothing
 from .runge_kutta import RungeKutta
-from .stencils import Stencil, apply_stencil, hermite, reconstruct
+from .stencils import Stencil, apply_stencil, hermite, interpolate, reconstruct
 from .sweep import Sweep
 
 
@@ -163,6 +165,22 @@ class Costates:
         )
         return slope, minus_costate_slope, g
 
+    @property
+    def end_nodes(self) -> list[int]:
+        """The nodes at t_0, t_1, ...: at t_N too if there is one."""
+        assert self.sweep.controls is not None
+        layout = self.sweep.controls.layout
+        return [node for node in layout.bases if node < layout.num_nodes]
+
+    def at(self, steps: list[int]) -> Any:
+        """Buffer of h g at t_n for these n."""
+        backend, ends = self.sweep.backend, self.end_nodes
+        states, costates = (
+            backend.unstack(apply_stencil(backend.xp, _picked(steps), backend.stack(rows)))
+            for rows in (self.states, self.costates)
+        )
+        return backend.unstack(self.pull_all([float(n) for n in steps], [ends[n] for n in steps], states, costates)[2])
+
     def pull_all(self, times: list[float], nodes: list[int], states: Any, costates: Any) -> tuple[State, State, State]:
         """``pull`` at the nodes at these times, counted in steps; stacked."""
         backend, count = self.sweep.backend, len(self.sweep.backend.take(states, 0))
@@ -192,7 +210,7 @@ class AdjointAverage:
         means = apply_stencil(backend.xp, stencil, backend.stack(seen.costates))
         times = _unit_times(sweep)
         g = seen.pull_all(times, list(range(len(times))), seen.states, backend.unstack(means))[2]
-        return _weighted(sweep, _identity(len(times)), g)
+        return _weighted(sweep, _picked(range(len(times))), g)
 
 
 @dataclass(frozen=True)
@@ -211,12 +229,12 @@ class Consistent:
         sweep, backend = seen.sweep, seen.sweep.backend
         assert sweep.controls is not None
         layout, node_times = sweep.controls.layout, _unit_times(sweep)
-        ends = [node for node in layout.bases if node < layout.num_nodes]
+        ends = seen.end_nodes
         times = [node_times[node] for node in ends]
         slopes, z_bars, g_ends = seen.pull_all(times, ends, seen.states, seen.costates)
         inner = [node for node in range(layout.num_nodes) if node not in set(ends)]
         if not inner:
-            return _weighted(sweep, _identity(len(ends)), g_ends)
+            return _weighted(sweep, _picked(range(len(ends))), g_ends)
         targets = [node_times[node] for node in inner]
         stencil = hermite(times, targets, sweep.method.order)
         first = len(ends)
@@ -227,8 +245,48 @@ class Consistent:
         )
         g_inner = seen.pull_all(targets, inner, backend.unstack(states), backend.unstack(costates))[2]
         order = sorted(range(layout.num_nodes), key=[*ends, *inner].__getitem__)
-        in_order = Stencil(tuple((k,) for k in order), ((1.0,),) * len(order))
-        return _weighted(sweep, in_order, _joined(sweep, [g_ends, g_inner]))
+        return _weighted(sweep, _picked(order), _joined(sweep, [g_ends, g_inner]))
+
+
+@dataclass(frozen=True)
+class AdamsFilter:
+    """What an Adams-Bashforth solve sends to its controls away from the ends, and g at the ends: two more VJPs."""
+
+    needs_costates = True
+
+    def controls(self, backward: Backward, sent: Any) -> State:
+        """w_k g_k, interpolated from the nodes where the exact gradient is right and from both ends."""
+        seen = Costates.of(backward, sent)
+        sweep, backend = seen.sweep, seen.sweep.backend
+        ends = seen.end_nodes
+        (first, last) = (backend.take(rows, 0) for rows in (seen.at([0]), seen.at([sweep.num_steps])))
+        raw = apply_stencil(backend.xp, _picked(ends), _raw(sweep, sent))
+        return _weighted(sweep, _adams_filter(sweep), _joined(sweep, [_row(first), raw, _row(last)]))
+
+
+@dataclass(frozen=True)
+class AdamsConsistent:
+    """The adjoint equation solved down the nodes of an Adams-Bashforth solve at its own order: N + 10 more VJPs."""
+
+    needs_costates = True
+
+    def controls(self, backward: Backward, sent: Any) -> State:
+        """w_n (df/dtheta)_n^T p_n, interpolated to the nodes inside the start steps."""
+        seen = Costates.of(backward, sent)
+        sweep, backend, ends = seen.sweep, seen.sweep.backend, seen.end_nodes
+        num_steps, order = sweep.num_steps, sweep.method.order
+        # Rows of Python numbers, or of arrays on a traced library, where n is one.
+        places = [n / num_steps for n in range(num_steps + 1)]
+        _, nodes = backend.scan(lambda carry, row: (carry, row), (), (places, ends))
+
+        def pull(n: Any, p: State) -> tuple[State, State]:
+            place, node = backend.take(nodes, n)
+            return seen.pull(place, backend.take(seen.states, n), node, p)[1:]
+
+        p_end = backend.take(seen.costates, num_steps)
+        g = adams_bashforth_costate(backend, pull, num_steps, WEIGHTS[order], 1.0, p_end)
+        stencil = interpolate([float(n) for n in range(num_steps + 1)], _unit_times(sweep), order)
+        return _weighted(sweep, stencil, g)
 
 
 def _sum(arrays: Sequence[Array]) -> Array:
@@ -250,8 +308,9 @@ def _joined(sweep: Sweep, parts: Sequence[State]) -> State:
     return tuple(sweep.backend.xp.concat(list(leaves)) for leaves in zip(*parts, strict=True))
 
 
-def _identity(length: int) -> Stencil:
-    return Stencil(tuple((k,) for k in range(length)), ((1.0,),) * length)
+def _picked(places: Sequence[int]) -> Stencil:
+    """The map that picks rows."""
+    return Stencil(tuple((place,) for place in places), ((1.0,),) * len(places))
 
 
 def _divide(sweep: Sweep) -> Stencil:
@@ -272,6 +331,10 @@ def _filter(sweep: Sweep) -> Stencil:
     return reconstruct(edges, _unit_times(sweep), sweep.method.order)
 
 
+def _adams_filter(sweep: Sweep) -> Stencil:
+    return adams_bashforth_filter(sweep.num_steps, sweep.method.order, 1.0, _unit_times(sweep))
+
+
 def _corrections(sweep: Sweep) -> dict[str, Correction]:
     """The corrections a method has, by name; the first is what ``"auto"`` picks."""
     method = sweep.method
@@ -284,6 +347,8 @@ def _corrections(sweep: Sweep) -> dict[str, Correction]:
             "filter_descent": NodeMap(lambda sweep: leapfrog_filter_descent(sweep.num_steps, 1.0)),
             "adjoint_average": AdjointAverage(),
         }
+    if isinstance(method, AdamsBashforth):
+        return {"consistent": AdamsConsistent(), "filter": AdamsFilter()}
     return {}
 
 
