@@ -27,7 +27,8 @@ from .corrections import (
 from .errors import InputError, unknown_name
 from .multistep import WEIGHTS, AdamsBashforth, Leapfrog
 from .protocols import Array, Carry, Moment, State
-from .records import Nothing
+from .records import Carries, Nothing
+from .recovery import Restart
 from .runge_kutta import RungeKutta
 from .stencils import Stencil, apply_stencil, hermite, interpolate, reconstruct
 from .sweep import Sweep
@@ -107,7 +108,7 @@ class StepMap:
 
 @dataclass(frozen=True)
 class StraightThrough:
-    """The exact gradient of the solve whose last value is Gragg's smoothed one. One more VJP per node."""
+    """The exact gradient of the solve whose last value is Gragg's smoothed one. One more solve and one VJP per node."""
 
     needs_costates = False
 
@@ -118,7 +119,8 @@ class StraightThrough:
         method: Any = replace(sweep.method, ending="straight_through")  # type: ignore[type-var]
         layout = replace(sweep.controls.layout, phases=method.phases(sweep.num_steps))
         sweep = replace(sweep, method=method, controls=replace(sweep.controls, layout=layout))
-        again = replace(backward, sweep=sweep)
+        # Its last step has one stage more than the one that was recorded, so the record is made anew.
+        again = replace(backward, sweep=sweep, recovery=Restart(Carries()), tape=backward.y0)
         return _raw(again.sweep, again.run()[1])
 
 
