@@ -63,19 +63,21 @@ class EagerBackend:
             scale, coefficients = scale * coefficients[0], (1.0,)
         leaves = []
         for place, first in enumerate(terms[0]):
-            total = _scaled(self._widened(first), coefficients[0])
-            for coefficient, term in zip(coefficients[1:], terms[1:], strict=True):
-                total = total + coefficient * self._widened(term[place])
-            total = _scaled(total, scale)
-            if base is not None:
-                total = self._widened(base[place]) + total
-            leaves.append(self._narrowed(total, first if base is None else base[place]))
+            parts = [term[place] for term in terms]
+            start = None if base is None else base[place]
+            like = first if start is None else start
+            if _is_half(like) or any(map(_is_half, parts)):
+                start = None if start is None else self._widened(start)
+                total = _sum(start, scale, coefficients, [self._widened(part) for part in parts])
+                leaves.append(self.xp.astype(total, like.dtype) if _is_half(like) else total)
+            else:
+                leaves.append(_sum(start, scale, coefficients, parts))
         return tuple(leaves)
 
     def accumulate(self, total: State, addends: Cotangent) -> State:
         """A new total."""
         return tuple(
-            old if new is None else old + self.xp.astype(new, old.dtype, copy=False)
+            old if new is None else old + (new if new.dtype == old.dtype else self.xp.astype(new, old.dtype))
             for old, new in zip(total, addends, strict=True)
         )
 
@@ -106,13 +108,19 @@ class EagerBackend:
         return all(bool(self.xp.all(self.xp.isfinite(leaf))) for leaf in states)
 
     def _widened(self, leaf: Array) -> Array:
-        return self.xp.astype(leaf, self.xp.float32) if self._is_half(leaf) else leaf
+        return self.xp.astype(leaf, self.xp.float32) if _is_half(leaf) else leaf
 
-    def _narrowed(self, leaf: Array, like: Array) -> Array:
-        return self.xp.astype(leaf, like.dtype) if self._is_half(like) else leaf
 
-    def _is_half(self, leaf: Array) -> bool:
-        return getattr(leaf.dtype, "itemsize", None) == 2
+def _is_half(leaf: Array) -> bool:
+    return getattr(leaf.dtype, "itemsize", None) == 2
+
+
+def _sum(base: Array | None, scale: float, coefficients: Sequence[float], parts: Sequence[Array]) -> Array:
+    total = _scaled(parts[0], coefficients[0])
+    for i in range(1, len(parts)):
+        total = total + coefficients[i] * parts[i]
+    total = _scaled(total, scale)
+    return total if base is None else base + total
 
 
 def _scaled(leaf: Array, factor: float | Array) -> Array:
