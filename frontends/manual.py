@@ -93,6 +93,7 @@ class _ManualField:
         self.parts = [part for part in (params, controls) if part.spec is not None]
         self.stats = Stats()
         self._zeros = zeros
+        self._args: tuple[State | None, list[Any]] = (None, [])
         self._is_pull_checked = False
         self._linearization = _Graph if hasattr(user, "linearize") else _Pullback
 
@@ -101,8 +102,10 @@ class _ManualField:
         return self.checked(self.user(t, self.state.build(y), *self.args(theta)), y)
 
     def args(self, theta: State) -> list[Any]:
-        """The pytrees of params and control."""
-        return [part.build(leaves) for part, leaves in self._divided(theta)]
+        """The pytrees of params and control, built once for calls with the same theta."""
+        if self._args[0] is not theta:
+            self._args = (theta, [part.build(leaves) for part, leaves in self._divided(theta)])
+        return self._args[1]
 
     def _divided(self, theta: State) -> Iterator[tuple[Tree, State]]:
         first = 0
