@@ -35,7 +35,7 @@ def check_field(where: str, field: object) -> None:
 def read_times(where: str, ts: Iterable[Any]) -> list[float]:
     """The times as Python floats, checked."""
     try:
-        entries = list(ts)
+        entries = list(ts.tolist() if hasattr(ts, "tolist") else ts)
         times = [float(t) for t in entries if not getattr(t, "shape", ())]
     except (TypeError, ValueError):
         entries, times = [ts], []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import numbers
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,7 +96,9 @@ def check_steps(where: str, steps: int | None, step_size: float | None) -> None:
 def check_equal_steps(where: str, grid: FixedGrid, ts: Sequence[float], method: str) -> None:
     """Refuse grids whose steps differ by more than rounding in the given times."""
     sizes = [abs(b - a) / n for (a, b), n in zip(itertools.pairwise(ts), grid.counts, strict=True)]
-    if max(sizes) - min(sizes) > 1e-6 * max(sizes):
+    is_single = array("f", ts).tolist() == list(ts)
+    rounding = 8 * (2.0**-23 if is_single else 2.0**-52) * max(map(abs, ts)) / min(grid.counts)
+    if max(sizes) - min(sizes) > 1e-6 * max(sizes) + rounding:
         raise InputError(
             f"{where}: steps must all be equal for method {method!r}; got sizes from {min(sizes)} to {max(sizes)}. "
             "Give equally spaced ts, or use a Runge-Kutta method."

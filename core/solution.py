@@ -11,7 +11,7 @@ BAD_TIMES = 2
 MESSAGES = {
     SUCCESS: "success",
     NON_FINITE: "the state became infinite or not a number",
-    BAD_TIMES: "ts was not strictly monotonic",
+    BAD_TIMES: "ts was not strictly monotonic, or not equally spaced for a method that needs equal steps",
 }
 
 Tree = TypeVar("Tree")

@@ -16,7 +16,7 @@ from janode.core.controls import NodeLayout, check_controls, node_layout
 from janode.core.corrected import find_correction
 from janode.core.errors import InputError, JanodeError, NonFiniteState, SolveError
 from janode.core.failures import raise_failure
-from janode.core.grids import FixedGrid
+from janode.core.grids import FixedGrid, check_equal_steps
 from janode.core.methods import find_method
 from janode.core.protocols import Array, Method, State
 from janode.core.solution import BAD_TIMES, Solution, Stats
@@ -207,6 +207,6 @@ def _fail(problem: Problem, arrays: Any, ys: State, solution: Solution[Any], tre
     """Raise the error of a solve whose values are known, though perhaps being differentiated."""
     (times, _, *others), ys = jax.lax.stop_gradient((arrays, ys))
     if int(solution.status) == BAD_TIMES:
-        arguments.read_times("solve", np.asarray(times))
+        check_equal_steps("solve", problem.grid, arguments.read_times("solve", times), problem.method.name)
     rows = [tuple(leaf[k] for leaf in ys) for k in range(len(times))]
     raise_failure("solve", problem.sweep(times, *others), rows, solution, lambda row: jax.tree.unflatten(tree, row))

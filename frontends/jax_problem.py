@@ -43,16 +43,19 @@ class Problem:
     correction: str
 
     def run(self, ts: Array, y0: State, theta: State, constants: State, controls: State) -> tuple[State, Array]:
-        """(states at all ts, status); where ts is checked here and not monotonic, the solution becomes NaN."""
-        is_monotonic: Any = True
+        """(states at all ts, status); where ts is checked here and not as it must be, the solution becomes NaN."""
+        is_good: Any = True
         if self.checks_times:
             rises = ts[1:] - ts[:-1]
-            is_monotonic = jnp.all(rises > 0) | jnp.all(rises < 0)
-            ts = jnp.where(is_monotonic, ts, jnp.nan)
+            is_good = jnp.all(rises > 0) | jnp.all(rises < 0)
+            if self.method.needs_equal_steps:
+                rounding = 8 * jnp.finfo(ts.dtype).eps * jnp.max(jnp.abs(ts)) + 1e-6 * jnp.max(jnp.abs(rises))
+                is_good &= jnp.max(rises) - jnp.min(rises) <= rounding
+            ts = jnp.where(is_good, ts, jnp.nan)
         solve = self._forward if self.recovery is None else self._differentiable(self.recovery)
         ys = solve(ts, y0, theta, constants, controls)
         status = jnp.where(self.backend.all_finite(tuple(leaf[-1] for leaf in ys)), SUCCESS, NON_FINITE)
-        return ys, jnp.where(is_monotonic, status, BAD_TIMES).astype(jnp.int32)
+        return ys, jnp.where(is_good, status, BAD_TIMES).astype(jnp.int32)
 
     def sweep(
         self,
