@@ -1,0 +1,17 @@
+"""The problems of the suite by name, one file each."""
+
+from __future__ import annotations
+
+from janode.conformance.problem import Problem
+
+from .affine import AFFINE
+from .linear import LINEAR
+from .lorenz import LORENZ
+from .lotka_volterra import LOTKA_VOLTERRA
+from .network import NETWORK
+from .rotation import ROTATION
+from .van_der_pol import VAN_DER_POL
+
+PROBLEMS: dict[str, Problem] = {
+    problem.name: problem for problem in (AFFINE, LOTKA_VOLTERRA, VAN_DER_POL, LORENZ, ROTATION, LINEAR, NETWORK)
+}
