@@ -1,0 +1,129 @@
+"""The arguments of ``python -m janode.conformance``: what to run, what to write, and how it ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from janode.core.errors import InputError, unknown_name
+
+from .cases import LEVELS, Selection, all_cases, demoted, reference_cases, select
+from .cells import Cell
+from .gaps import GAPS_FILE, Gap, read_gaps
+from .report import Report
+from .runner import Plan, run
+from .tables import print_report
+from .targets import REFERENCE, TARGETS, Target
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    target: Annotated[
+        list[str] | None, typer.Option(help="A target's id, which must not be absent, or a pattern such as 'torch-*'.")
+    ] = None,
+    device: Annotated[list[str] | None, typer.Option(help="Only targets on this device: cpu, cuda, ...")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="Only targets in this precision: f64 or f32.")] = None,
+    problem: Annotated[list[str] | None, typer.Option(help="Only this problem.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method.")] = None,
+    preset: Annotated[list[str] | None, typer.Option(help="Only this adjoint preset.")] = None,
+    level: Annotated[
+        str | None,
+        typer.Option(help="smoke, standard or full. Default: standard; full if a problem, method or preset is given."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0 runs all in this one.")] = 2,
+    json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the cases of every target.")] = False,
+) -> None:
+    """Compare every installed array library with the NumPy float64 reference: solutions and gradients.
+
+    Every option that names something may be given more than once. Exit code 0 if nothing failed, 1 if something did, 2
+    if an argument is wrong.
+    """
+    console = Console()
+    try:
+        selection = Selection(tuple(problem or ()), tuple(method or ()), tuple(preset or ()))
+        chosen = level or ("full" if any(selection) else "standard")
+        required, targets = find_targets(target or (), device or (), dtype or ())
+        plan = make_plan(targets, chosen, selection)
+        gaps = read_gaps(GAPS_FILE)
+        if json is not None:
+            json.open("a").close()  # an unwritable path is found before the run
+    except (InputError, OSError) as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from None
+    if list_:
+        for name, cases in plan.items():
+            for case in cases:
+                console.print(f"{name}/{case.id}", markup=False, highlight=False, soft_wrap=True)
+        return
+    report = _run(console, plan, gaps, jobs, Report(chosen, required))
+    if json is not None:
+        json.write_text(report.as_json())
+    print_report(console, report)
+    raise typer.Exit(int(bool(report.failures)))
+
+
+def find_targets(
+    patterns: Sequence[str], devices: Sequence[str], dtypes: Sequence[str]
+) -> tuple[frozenset[str], list[Target]]:
+    """(ids of targets asked for by name, all targets asked for)."""
+    for argument, given, legal in (
+        ("device", devices, {target.device for target in TARGETS.values()}),
+        ("dtype", dtypes, {target.precision for target in TARGETS.values()}),
+    ):
+        for name in given:
+            if name not in legal:
+                raise unknown_name("conformance", argument, name, legal)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in TARGETS):
+            raise unknown_name("conformance", "target", pattern, TARGETS)
+    found = [
+        target
+        for target in TARGETS.values()
+        if (not patterns or any(fnmatchcase(target.id, pattern) for pattern in patterns))
+        and (not devices or target.device in devices)
+        and (not dtypes or target.precision in dtypes)
+    ]
+    if not found:
+        raise InputError("conformance: target, device and dtype must leave a target; got none. See --list.")
+    return frozenset(patterns) & frozenset(TARGETS), found
+
+
+def make_plan(targets: Sequence[Target], level: str, selection: Selection) -> Plan:
+    """The cases of every target, those that take longest first, and the checks of the reference used by them all."""
+    if level not in LEVELS:
+        raise unknown_name("conformance", "level", level, LEVELS)
+    selection.check()
+    plan = {target.id: select(demoted(level, target.demotion), selection) for target in targets}
+    used = {case for cases in plan.values() for case in cases}
+    if not used:
+        raise InputError(f"conformance: level {level!r} must hold a case that is asked for; got none. Use level full.")
+    longest_first = sorted(targets, key=lambda target: -target.cost * len(plan[target.id]))
+    plan = {target.id: plan[target.id] for target in longest_first if plan[target.id]}
+    return {**plan, REFERENCE: reference_cases([case for case in all_cases() if case in used])}
+
+
+def _run(console: Console, plan: Plan, gaps: Sequence[Gap], jobs: int, report: Report) -> Report:
+    """The report, with a progress bar meanwhile."""
+    # Small arrays gain nothing from threads, and JAX would take most of a GPU's memory from the others.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    columns = (SpinnerColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=sum(map(len, plan.values())))
+        for result in run(plan, gaps, jobs):
+            report.add(result)
+            if isinstance(result, Cell):
+                progress.update(bar, advance=1, description=f"{result.target}/{result.case}")
+    order = [REFERENCE, *TARGETS]
+    report.targets.sort(key=lambda target: order.index(target.target))
+    return report
