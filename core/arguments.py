@@ -23,6 +23,15 @@ def check_on_failure(where: str, on_failure: str) -> None:
         )
 
 
+def check_correction(where: str, correction: str, adjoint: str) -> None:
+    """Refuse a correction where a framework differentiates the solver's own operations: it would do nothing."""
+    if adjoint == "backprop" and correction != "none":
+        raise InputError(
+            f'{where}: adjoint must not be "backprop" with a correction, as the framework then takes the exact '
+            f'gradient; got correction={correction!r}. Use another adjoint, or correction="none".'
+        )
+
+
 def check_field(where: str, field: object) -> None:
     """Refuse a field that cannot be called."""
     if not callable(field):

@@ -165,6 +165,7 @@ def solve(
         True
     """
     name, recovery = find_adjoint(adjoint)
+    arguments.check_correction("solve", correction, name)
     arguments.check_field("solve", field)
     arguments.check_on_failure("solve", on_failure)
     state, tree, paths = _leaves(y0, "y0")

@@ -271,6 +271,7 @@ def solve(
         True
     """
     name, recovery = find_adjoint(adjoint)
+    arguments.check_correction("solve", correction, name)
     arguments.check_on_failure("solve", on_failure)
     state, tree, nodes = Tree(y0, "y0"), Tree(params, "params"), Tree(controls, "controls")
     _check_tensors(state, tree, nodes)
