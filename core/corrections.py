@@ -14,6 +14,7 @@ Source: after Xu, Chen, Li 2023, arXiv 2306.02192, who treat leapfrog and two-st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from .errors import InputError
@@ -52,8 +53,8 @@ def leapfrog_filter_descent(num_steps: int, h: float) -> Stencil:
 
         g_n = (G_{n-1} + 2 G_n + G_{n+1}) / 4,   g_0 = (G_0 + G_1) / 2,   g_N = G_{N-1} / 2
 
-    Order 2 inside, 1 at both ends. Positive semidefinite in the inner product of the trapezoid rule: sum_n w_n g_n . G_n
-    = sum_n g_n . raw_n >= 0 with w = ``leapfrog_weights``.
+    Order 2 inside, 1 at both ends. Positive semidefinite in the inner product of the trapezoid rule, whose weights w
+    are ``leapfrog_weights``: sum_n w_n g_n . G_n = sum_n g_n . raw_n >= 0 for h > 0.
 
     Args:
         num_steps: N >= 2.
@@ -148,7 +149,7 @@ def leapfrog_adjoint_average(num_steps: int) -> Stencil:
 
     Example:
         >>> leapfrog_adjoint_average(2).weights
-        ((1.0, 0.0, 0.0), (0.5, 1.0, 0.0), (1.0, 0.0, 0.0))
+        ((1.0, 0.0), (0.5, 1.0), (1.0, 0.0))
     """
     check_count("leapfrog_adjoint_average", "num_steps", num_steps, 2)
     inner = [{n: 0.5, n + 1: 1.0, n + 2: 0.5} for n in range(1, num_steps - 1)]
@@ -267,6 +268,10 @@ def adams_bashforth_costate(
     Example:
         >>> import numpy as np
         >>> from janode.backends.registry import find_backend
+        >>> pull = lambda n, p: ((0.5 * p[0],), p)  # z' = z / 2, and p itself is wanted
+        >>> (p,) = adams_bashforth_costate(find_backend("numpy"), pull, 16, (1.5, -0.5), 1 / 16, (np.ones(1),))
+        >>> float(p[0, 0])  # exp(1/2)
+        1.648...
     """
     check_count("adams_bashforth_costate", "num_steps", num_steps, _TAIL + 1)
 
@@ -320,7 +325,7 @@ def trapezoid_weights(times: Sequence[float]) -> tuple[float, ...]:
     if len(times) < 2:
         raise InputError(f"trapezoid_weights: times must be at least 2; got {len(times)}. Give more times.")
     check_times("trapezoid_weights", times)
-    halves = [(later - earlier) / 2 for earlier, later in zip(times, times[1:], strict=False)]
+    halves = [(later - earlier) / 2 for earlier, later in pairwise(times)]
     return tuple(left + right for left, right in zip([0.0, *halves], [*halves, 0.0], strict=True))
 
 
@@ -346,7 +351,7 @@ def oscillation(xp: Any, rows: State) -> Array:
         >>> float(oscillation(xp, (xp.asarray([1.0, -1.0, 1.0, -1.0]),)))
         1.0
     """
-    deviation, size = None, None
+    deviation, size = [], []
     for leaf in rows:
         if leaf.ndim == 0 or leaf.shape[0] < 3:
             raise InputError(
@@ -356,11 +361,8 @@ def oscillation(xp: Any, rows: State) -> Array:
         wide = widened(xp, leaf)
         inner = wide[1:-1, ...]
         ripple = 0.5 * inner - 0.25 * (wide[:-2, ...] + wide[2:, ...])
-        ripple_square, inner_square = xp.sum(xp.abs(ripple) ** 2), xp.sum(xp.abs(inner) ** 2)
-        if deviation is None:
-            deviation, size = ripple_square, inner_square
-        else:
-            deviation = deviation + xp.astype(ripple_square, deviation.dtype, copy=False)
-            size = size + xp.astype(inner_square, size.dtype, copy=False)
-    tiny = float(xp.finfo(size.dtype).smallest_normal)
-    return xp.sqrt(deviation / xp.maximum(size, tiny))
+        deviation.append(xp.sum(xp.abs(ripple) ** 2))
+        size.append(xp.sum(xp.abs(inner) ** 2))
+    dtype = size[0].dtype
+    squares = [sum(xp.astype(part, dtype, copy=False) for part in parts) for parts in (deviation, size)]
+    return xp.sqrt(squares[0] / xp.maximum(squares[1], float(xp.finfo(dtype).smallest_normal)))

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 from array_api_compat import device
@@ -69,7 +69,7 @@ def apply_stencil(xp: Any, stencil: Stencil, rows: State) -> State:
     Raises:
         InputError: a leaf has too few rows.
 
-    Cost: per term one gather, one product and one sum of M rows; no loop over rows. Linear, so autodiff follows it.
+    Cost: per term one gather, one product and one sum of M rows; no loop over rows. Autodiff follows it.
 
     Example:
         >>> import numpy as np
@@ -95,11 +95,6 @@ def _apply_to_leaf(xp: Any, stencil: Stencil, leaf: Array) -> Array:
         term = weight * xp.take(wide, indices[j, ...], axis=0)
         total = term if total is None else total + term
     return xp.astype(total, leaf.dtype, copy=False)
-
-
-def widened(xp: Any, leaf: Array) -> Array:
-    """The leaf in at least single precision."""
-    return xp.astype(leaf, xp.float32) if getattr(leaf.dtype, "itemsize", None) == 2 else leaf
 
 
 def widened(xp: Any, leaf: Array) -> Array:
@@ -209,7 +204,7 @@ def check_count(where: str, argument: str, got: int, least: int) -> None:
 def check_times(where: str, times: Sequence[float]) -> None:
     """Refuse times that are not strictly monotonic."""
     sign = times[-1] - times[0]
-    if not all((later - earlier) * sign > 0 for earlier, later in zip(times, times[1:], strict=False)):
+    if not all((later - earlier) * sign > 0 for earlier, later in pairwise(times)):
         raise InputError(
             f"{where}: times must be strictly increasing or strictly decreasing; got {list(times[:4])} ... "
             f"{times[-1]}. Sort them and leave out duplicates."
@@ -230,7 +225,7 @@ def _windows(
     """For each target the first node of its window of ``width`` cells, and ``weigh(nodes, target)``."""
     check_times(where, times)
     rounding = 8 * _EPS * max(abs(times[0]), abs(times[-1]))
-    steps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(times)]
     is_uniform = max(steps) - min(steps) <= rounding
     sign = 1 if times[-1] > times[0] else -1
     ascending = [sign * t for t in times]
