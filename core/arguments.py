@@ -83,6 +83,8 @@ def check_state(where: str, leaves: State, xp: Any, paths: Sequence[str]) -> Non
 
 def find_namespace(where: str, leaves: Sequence[Array], paths: Sequence[str]) -> Any:
     """The one array namespace of all leaves."""
+    if not leaves:
+        raise InputError(f"{where}: there must be at least one array; got none. Give the arrays that it is about.")
     libraries = {}
     for leaf, path in zip(leaves, paths, strict=True):
         try:

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from . import arguments
 from .errors import InputError
 from .grids import FixedGrid
+from .methods import find_method
 from .protocols import Array, Method, Phase, State
+from .stencils import apply_stencil, interpolate
+from .tableaus import Tableau
 
 SAMPLINGS = ("nodes", "steps")
 
@@ -104,7 +108,8 @@ class NodeLayout:
 
 
 def _inner(phase: Phase) -> list[float]:
-    return sorted({c for c in phase.stepper.c if c != 1.0})
+    """Where in a step its own nodes lie; its start is one of them if the step before reads it as its end."""
+    return sorted({0.0 if c == 1.0 else c for c in phase.stepper.c})
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,8 @@ def node_layout(where: str, method: Method, num_steps: int, sampling: str) -> No
 
 def check_controls(where: str, layout: NodeLayout, leaves: State, paths: Sequence[str]) -> None:
     """Refuse controls whose leading axis is not the nodes."""
+    if not leaves:
+        raise InputError(f"{where}: controls must have at least one array; got none. Leave them out.")
     for leaf, path in zip(leaves, paths, strict=True):
         length = leaf.shape[0] if leaf.shape else None
         if length != layout.num_nodes:
@@ -134,3 +141,52 @@ def check_controls(where: str, layout: NodeLayout, leaves: State, paths: Sequenc
                 f"{where}: {path} must have a leading axis of {layout.num_nodes} {layout.sampling}; got shape "
                 f"{tuple(leaf.shape)}. control_times(method, ts, ...) gives the time of each."
             )
+
+
+def control_times(
+    method: str | Tableau | Method,
+    ts: Sequence[float] | Array,
+    *,
+    steps: int | None = None,
+    step_size: float | None = None,
+    sampling: str = "nodes",
+) -> list[float]:
+    """The times t_k, k = 0 .. M - 1, that the controls of a solve belong to: sample a function of time there.
+
+    Args:
+        method, ts, steps, step_size: as for the solve.
+        sampling: ``"nodes"``, the distinct times at which the method samples the field, and the last time for a
+            multistep method; or ``"steps"``, the middle of every step.
+
+    Returns:
+        M Python floats in the unit and the direction of ts, whatever the library; M is the length that the leading
+        axis of every array of controls must have.
+
+    Raises:
+        InputError: an argument breaks a rule of the solve.
+
+    Example:
+        >>> control_times("heun2", [0.0, 1.0], steps=2)
+        [0.0, 0.5, 1.0]
+        >>> control_times("midpoint", [0.0, 1.0], steps=2)
+        [0.0, 0.25, 0.5, 0.75]
+        >>> control_times("midpoint", [0.0, 1.0], steps=2, sampling="steps")
+        [0.25, 0.75]
+    """
+    times, chosen = arguments.read_times("control_times", ts), find_method(method)
+    grid = arguments.fixed_grid("control_times", times, steps, step_size, chosen)
+    return node_layout("control_times", chosen, grid.num_steps, sampling).times(grid, times)
+
+
+def refine(
+    xp: Any, leaves: State, paths: Sequence[str], times: Sequence[float], new_times: Sequence[float], order: int
+) -> State:
+    """The values at new times of the polynomials through values at times; what ``refine_controls`` is on leaves."""
+    for leaf, path in zip(leaves, paths, strict=True):
+        length = leaf.shape[0] if leaf.shape else None
+        if length != len(times):
+            raise InputError(
+                f"refine_controls: {path} must have a leading axis of {len(times)}, the number of times; got shape "
+                f"{tuple(leaf.shape)}. Give the times that the controls belong to."
+            )
+    return apply_stencil(xp, interpolate(times, new_times, order), leaves)

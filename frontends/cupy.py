@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from janode.core.errors import InputError, JanodeError, NonFiniteState, SolveError
 
+from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
 
 __all__ = [
+    "Diagnosis",
     "Field",
     "Gradients",
     "InputError",
@@ -15,6 +17,9 @@ __all__ = [
     "Solution",
     "SolveError",
     "Stats",
+    "control_times",
+    "diagnose_controls",
+    "refine_controls",
     "solve",
     "solve_vjp",
 ]

@@ -33,10 +33,11 @@ class Field:
     """A vector field together with its vector-Jacobian product.
 
     Args:
-        fn: ``fn(t, y)`` or, with parameters, ``fn(t, y, params)``; returns dy/dt with the structure of y.
+        fn: ``fn(t, y)``, with parameters and controls ``fn(t, y, params, control)``, or with one of them; returns
+            dy/dt with the structure of y.
         vjp: takes what ``fn`` takes plus the cotangent ``f_bar`` of its output, and returns the cotangents of
-            ``fn``'s arguments in their order, ``(t_bar, y_bar)`` or ``(t_bar, y_bar, params_bar)``; None stands for
-            zero. Complex leaves: gradients are dL/dx + i dL/dy.
+            ``fn``'s arguments in their order, from ``(t_bar, y_bar)`` to ``(t_bar, y_bar, params_bar, control_bar)``;
+            None stands for zero. Complex leaves: gradients are dL/dx + i dL/dy.
 
     Example:
         >>> import numpy as np
@@ -225,13 +226,18 @@ def solve(
     """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, on a fixed grid of steps.
 
     Args:
-        field: ``field(t, y)``, or ``field(t, y, params)`` if params are given: a function, a :class:`Field` or a
-            network of ``janode.core.layers``. ``t`` is a 0-d array of the state's real dtype, on its device; the
-            output must have the structure, shapes, dtypes and device of y.
+        field: ``field(t, y)``, followed by params and by the control of the time, in this order, where they are given:
+            a function, a :class:`Field` or a network of ``janode.core.layers``. ``t`` is a 0-d array of the state's
+            real dtype, on its device; the output must have the structure, shapes, dtypes and device of y.
         y0: initial state, any pytree of real or complex floating-point arrays, of any shapes.
         ts: at least two times, strictly increasing or strictly decreasing, in the time unit of the field.
         params: any pytree of arrays, or None.
-        method: a method's name, a tableau or a method object.
+        controls: parameters that depend on time: any pytree of real or complex floating-point arrays whose leading axis
+            has one entry per node, or None. The field gets one entry as its last argument.
+        sampling: ``"nodes"``, one control for each time at which the method samples the field, or ``"steps"``, one for
+            each step; :func:`control_times` gives their times.
+        method: a method's name (of a tableau, ``"leapfrog"``, ``"ab2"``, ``"ab3"``, ``"ab4"``), a tableau or a method
+            object. Leapfrog and Adams-Bashforth methods need equal steps all over.
         steps: the number of equal steps between neighbouring ts, >= 1; or
         step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken.
         adjoint: how a gradient would be computed; see :func:`solve_vjp`. A solve alone keeps nothing.
@@ -244,8 +250,9 @@ def solve(
         InputError: an argument breaks a rule above, before any step is taken.
         NonFiniteState: the state became infinite or NaN, and on_failure is "raise".
 
-    Cost: ``len(ts) - 1`` times steps times the method's stages field evaluations; one state per time is held.
-    Source: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, 2nd ed. 1993, section II.1.
+    Cost: ``len(ts) - 1`` times steps times the method's stages field evaluations, one per step for leapfrog and for
+    Adams-Bashforth methods after their start; one state per time is held.
+    Source: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, 2nd ed. 1993, sections II.1 and III.1.
 
     Example:
         >>> import numpy as np
@@ -274,14 +281,21 @@ def solve_vjp(
     correction: str = "none",
     on_failure: str = "raise",
 ) -> tuple[Solution[Any], Callable[[Any], Gradients[Any]]]:
-    """The solution, and the pullback ys_bar -> cotangents of y0, params and ts, exact for the discrete solution.
+    """The solution, and the pullback ys_bar -> cotangents of y0, params, ts and controls.
+
+    They are exact for the discrete solution, to rounding; those of the controls only with correction ``"none"``.
 
     Args:
         field: a :class:`Field`, or a network of ``janode.core.layers``, which brings its own VJP.
         adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps
             one state per step and one field graph at a time; ``"aca"`` the graphs of one step; ``"stages"`` all stage
             states; ``"backprop"`` all graphs; ``"restart"`` only the start.
-        y0, ts, params, method, steps, step_size, on_failure: as for :func:`solve`.
+        correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
+            any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
+            trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
+            ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes and two ts, as they
+            assume a loss of the last state alone.
+        y0, ts, params, controls, sampling, method, steps, step_size, on_failure: as for :func:`solve`.
 
     Returns:
         ``(solution, pullback)``. ``pullback(ys_bar)`` takes cotangents with the structure and shapes of
@@ -289,10 +303,13 @@ def solve_vjp(
         summed in at least single precision and returned in the parameters' dtypes.
 
     Raises:
-        InputError: an argument breaks a rule, or the field brings no VJP, before any step is taken.
+        InputError: an argument breaks a rule, the field brings no VJP, or the method, its steps or its ts do not have
+            the correction, before any step is taken.
         NonFiniteState: as for :func:`solve`.
 
-    Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations.
+    Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations. A
+    filter adds at most two VJPs and a solve, ``"consistent"`` a solve and a VJP per node (N + 10 for Adams-Bashforth
+    methods with N steps).
     Source: Matsubara, Miyatake, Yaguchi 2021, arXiv 2102.09750, section 4.
 
     Example:
@@ -318,7 +335,7 @@ def solve_vjp(
     solution, tape = _run("solve_vjp", sweep, manual, ts, recovery, on_failure)
 
     def pullback(ys_bar: Any) -> Gradients[Any]:
-        """The cotangents of y0, params and ts for the cotangents ys_bar of the states at all ts."""
+        """The cotangents of y0, params, ts and controls for the cotangents ys_bar of the states at all ts."""
         bars = manual.state.match("pullback", ys_bar, "ys_bar")
         ys = manual.state.flatten(solution.ys)[0]
         arguments.check_cotangents("pullback", "ys_bar", bars, ys, manual.state.paths)
