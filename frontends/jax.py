@@ -23,10 +23,23 @@ from janode.core.solution import BAD_TIMES, Solution, Stats
 from janode.core.tableaus import Tableau
 
 from .jax_cache import program
+from .jax_controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .jax_field import close
 from .jax_problem import Problem
 
-__all__ = ["InputError", "JanodeError", "NonFiniteState", "Solution", "SolveError", "Stats", "solve"]
+__all__ = [
+    "Diagnosis",
+    "InputError",
+    "JanodeError",
+    "NonFiniteState",
+    "Solution",
+    "SolveError",
+    "Stats",
+    "control_times",
+    "diagnose_controls",
+    "refine_controls",
+    "solve",
+]
 
 jax.tree_util.register_dataclass(Stats)
 jax.tree_util.register_dataclass(Solution)
@@ -120,25 +133,36 @@ def solve(
 ) -> Solution[Any]:
     """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, differentiable in reverse mode.
 
-    Works under ``jit``, ``vmap``, ``grad``, inside ``lax.scan`` and on sharded arrays. Gradients reach y0, params, ts
-    and arrays the field closes over. They are exact for the discrete solution, to rounding.
+    Works under ``jit``, ``vmap``, ``grad``, inside ``lax.scan`` and on sharded arrays. Gradients reach y0, params, ts,
+    controls and arrays the field closes over. They are exact for the discrete solution, to rounding; those of the
+    controls only with correction ``"none"``.
 
     Args:
-        field: ``field(t, y)``, or ``field(t, y, params)`` if params are given. ``t`` is a 0-d array of the state's real
-            dtype; the output must have the structure, shapes and dtypes of y.
+        field: ``field(t, y)``, followed by params and by the control of the time, in this order, where they are given.
+            ``t`` is a 0-d array of the state's real dtype; the output must have the structure, shapes and dtypes of y.
         y0: initial state, any pytree of real or complex floating-point arrays, of any shapes.
         ts: at least two times, strictly increasing or strictly decreasing, in the time unit of the field; they take
             JAX's default float dtype. If traced, they cannot be checked: the solution is NaN and says so in its
-            status where they are not monotonic.
+            status where they are not as they must be.
         params: any pytree, such as an Equinox module; its inexact arrays and Python floats get gradients, and what else
             is in it, such as integers, functions and random keys, reaches the field as it is.
-        method: a method's name, a tableau or a method object.
+        controls: parameters that depend on time: any pytree of real or complex floating-point arrays whose leading axis
+            has one entry per node, or None. The field gets one entry as its last argument.
+        sampling: ``"nodes"``, one control for each time at which the method samples the field, or ``"steps"``, one for
+            each step; :func:`control_times` gives their times.
+        method: a method's name (of a tableau, ``"leapfrog"``, ``"ab2"``, ``"ab3"``, ``"ab4"``), a tableau or a method
+            object. Leapfrog and Adams-Bashforth methods need equal steps all over.
         steps: the number of equal steps between neighbouring ts, >= 1; or
         step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken. Not for traced ts.
         adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps one
             state per step; ``"aca"`` too, and the intermediate values of one step in the backward pass; ``"stages"``
             all stage states; ``"restart"`` only the start; with ``"backprop"`` JAX differentiates the solver's own
             operations, which allows forward mode and second derivatives.
+        correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
+            any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
+            trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
+            ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes and two ts, as they
+            assume a loss of the last state alone, and any adjoint but ``"backprop"``.
         on_failure: ``"raise"`` a SolveError if the state becomes infinite or NaN, or ``"return"`` the status. Inside a
             traced computation the status is an array and nothing is raised; the states stay infinite or NaN from the
             failure on.
@@ -147,10 +171,13 @@ def solve(
         The solution, a pytree; ``ys`` keeps the dtype of y0.
 
     Raises:
-        InputError: an argument breaks a rule above, before any step is taken.
+        InputError: an argument breaks a rule above, or the method, its steps or its ts lack the correction, before
+            any step is taken.
         NonFiniteState: the state became infinite or NaN outside a traced computation, and on_failure is "raise".
 
-    Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations.
+    Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations. A
+    filter adds at most two VJPs and a solve, ``"consistent"`` a solve and a VJP per node (N + 10 for Adams-Bashforth
+    methods with N steps).
     Outside ``jit`` the whole solve is compiled when its field, method or grid are new; later calls trace the field once
     to find the program again, which takes milliseconds. Of the programs the last 128 are kept.
     Source: Matsubara, Miyatake, Yaguchi 2021, arXiv 2102.09750, section 4.
