@@ -355,6 +355,11 @@ def test_any_array_library(target: Target) -> None:
     assert target.owns(gradients.y0)
 
 
+def test_times_in_a_table_are_refused_even_if_they_are_numbers() -> None:
+    with pytest.raises(jo.InputError, match="solve: ts must be a sequence of real numbers; got tensor"):
+        jo.solve(lambda t, y: y, torch.ones(2), torch.tensor([[0.0], [1.0]]), steps=1)
+
+
 def test_a_solution_holds_the_times_as_given() -> None:
     ts = np.array(TS)
     assert jo.solve(value, Y0, ts, params(), steps=1).ts is ts

@@ -1,7 +1,7 @@
 """What each recovery keeps, how often it calls the field, and how many field graphs live at a time."""
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import optree
@@ -89,6 +89,12 @@ def test_a_second_pullback_costs_as_much_as_the_first(preset: str) -> None:
     assert counted.num_field_evals - first == EVALS[preset][1](NUM_STEPS, s)
 
 
+def test_the_default_is_symplectic() -> None:
+    solution, pullback = jo.solve_vjp(Counted().field, Y0, TS, params(), method="rk4", steps=3)
+    pullback(YS_BAR)
+    assert solution.stats.num_field_evals == sum(count(NUM_STEPS, 4) for count in EVALS["symplectic"])
+
+
 # What lives, and how long.
 
 
@@ -96,6 +102,7 @@ class Graph:
     """The activations of one evaluation, which know how many of their kind live."""
 
     alive = peak = 0
+    alive_at_pull: ClassVar[list[int]] = []
 
     def __init__(self) -> None:
         Graph.alive += 1
@@ -105,7 +112,15 @@ class Graph:
         Graph.alive -= 1
 
     def pull(self, f_bar: Any) -> Any:
+        Graph.alive_at_pull.append(Graph.alive)
         return None, -f_bar
+
+
+@pytest.fixture(autouse=True)
+def graphs() -> None:
+    assert Graph.alive == 0
+    Graph.peak = 0
+    Graph.alive_at_pull = []
 
 
 class Network:
@@ -121,11 +136,15 @@ class Network:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("method", NUM_STAGES)
 def test_graphs_alive(method: str, preset: str) -> None:
-    assert Graph.alive == 0
-    Graph.peak = 0
     _, pullback = jo.solve_vjp(Network(), Y0, TS, method=method, steps=3, adjoint=preset)
     pullback(YS_BAR)
     assert Graph.peak == ALIVE[preset](NUM_STEPS, NUM_STAGES[method])
+
+
+def test_a_step_linearized_at_once_gives_its_graphs_back_one_by_one() -> None:
+    _, pullback = jo.solve_vjp(Network(), Y0, TS, method="rk4", steps=3, adjoint="aca")
+    pullback(YS_BAR)
+    assert Graph.alive_at_pull == [4, 3, 2, 1] * NUM_STEPS
 
 
 class Point:
