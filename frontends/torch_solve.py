@@ -1,0 +1,338 @@
+"""The solve of PyTorch, with gradients through autograd."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import array_api_compat.torch as xp
+import optree
+import torch
+
+from janode.backends.registry import find_backend
+from janode.core import arguments
+from janode.core.adjoint import Backward, Correction, find_adjoint, pull_back
+from janode.core.controls import Controls, NodeLayout, check_controls, node_layout
+from janode.core.corrected import find_correction
+from janode.core.errors import InputError
+from janode.core.failures import check_start, raise_failure, status
+from janode.core.grids import FixedGrid
+from janode.core.methods import find_method
+from janode.core.protocols import Method, Recovery, State
+from janode.core.records import Nothing
+from janode.core.recovery import Kept
+from janode.core.solution import Solution
+from janode.core.sweep import Sweep
+from janode.core.tableaus import Tableau
+
+from .torch_field import TorchField
+from .torch_watch import NewCaptures
+from .trees import Tree
+
+
+class _Job:
+    """One solve that autograd differentiates as a single node."""
+
+    def __init__(self, sweep: Sweep, recovery: Recovery, field: TorchField, correction: Correction) -> None:
+        self.sweep, self.recovery, self.field, self.correction = sweep, recovery, field, correction
+        self.size = len(field.state.leaves)
+        self.rows: Any = None
+        self.shapes: list[torch.Size] = []
+        self.spec: Any = None
+        self.places: list[int] = []
+
+    def forward(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """(ys leaves, tape leaves that are not among the inputs)."""
+        _, y0, theta, controls = self.split(tensors)
+        sweep = replace(self.sweep, theta=self.field.own_theta(theta), controls=self._controls(controls))
+        with self.field.surroundings.restored():
+            self.rows, tape = self.recovery.forward(sweep, y0)
+        leaves, self.spec = optree.tree_flatten(tape)
+        given = {id(tensor): place for place, tensor in enumerate(tensors)}
+        made: list[torch.Tensor] = []
+        for leaf in leaves:
+            if id(leaf) not in given:
+                given[id(leaf)] = len(tensors) + len(made)
+                made.append(leaf)
+        self.places = [given[id(leaf)] for leaf in leaves]
+        ys = self.sweep.backend.stack(self.rows)
+        self.shapes = [leaf.shape for leaf in ys]
+        return (*ys, *made)
+
+    def backward(self, saved: Sequence[torch.Tensor], num_inputs: int, bars: Sequence[Any]) -> tuple[Any, ...]:
+        """The cotangents of the inputs."""
+        _, y0, theta, controls = self.split(saved[:num_inputs])
+        own = self.field.own_theta(theta)
+        tape = optree.tree_unflatten(self.spec, [saved[place] for place in self.places])
+        ys_bar = tuple(
+            torch.zeros(shape, dtype=leaf.dtype, device=leaf.device) if bar is None else bar
+            for bar, leaf, shape in zip(bars, y0, self.shapes, strict=True)
+        )
+        with self.field.surroundings.restored():
+            self.field.begin_backward()
+            sweep = replace(self.sweep, theta=own, controls=self._controls(controls))
+            gradient = pull_back(Backward(sweep, self.recovery, y0, tape, ys_bar), self.correction)
+            self.field.end_backward()
+        theta_bar: list[Any] = [None] * len(theta)
+        for place, bar in zip(self.field.differentiable, gradient.theta, strict=True):
+            if id(own[place]) in self.field.reached:
+                theta_bar[place] = bar.to(theta[place].dtype)
+        ts_bar = () if gradient.ts is None else (gradient.ts[0].to(saved[0]),)
+        return (*ts_bar, *gradient.y0, *theta_bar, *gradient.controls)
+
+    def split(self, tensors: Sequence[torch.Tensor]) -> tuple[State, State, State, State]:
+        """(ts or nothing, y0, theta, controls)."""
+        rest = iter(tensors)
+        sizes = (int(self.field.needs_time), self.size, len(self.field.theta), len(self.field.controls.leaves))
+        ts, y0, theta, controls = (tuple(itertools.islice(rest, size)) for size in sizes)
+        return ts, y0, theta, controls
+
+    def _controls(self, leaves: State) -> Controls | None:
+        read = self.sweep.controls
+        return None if read is None else Controls(read.layout, self.sweep.backend.unstack(leaves))
+
+
+class _Solve(torch.autograd.Function):
+    """The solve as one node of the graph; what it keeps goes through ``save_for_backward``."""
+
+    @staticmethod
+    def forward(job: _Job, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return job.forward(tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+        job, *tensors = inputs
+        kept = output[job.size :]
+        ctx.job, ctx.num_inputs = job, len(tensors)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*kept)
+        # The constants of the field are saved for their versions: to change them before the backward pass is an error.
+        ctx.save_for_backward(*tensors, *kept, *job.field.constants)
+
+    @staticmethod
+    def backward(ctx: Any, *bars: Any) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
+        with torch.no_grad():
+            found = ctx.job.backward(saved, ctx.num_inputs, bars[: ctx.job.size])
+        if torch.is_grad_enabled():
+            made = [bar for bar in found if bar is not None]
+            given = [bar for bar in bars if bar is not None]
+            once = iter(_Once.apply(len(made), *made, *saved[: ctx.num_inputs], *given))
+            found = tuple([None if bar is None else next(once) for bar in found])
+        return (None, *found)
+
+
+class _Once(torch.autograd.Function):
+    """Gradients that depend on what follows them, and that say so where their own gradient is asked for."""
+
+    @staticmethod
+    def forward(num_gradients: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple([tensor.clone() for tensor in tensors[:num_gradients]])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *bars: Any) -> Any:
+        raise InputError(
+            "solve: second derivatives must be taken by the framework; got a gradient of this adjoint to differentiate "
+            'again. Use adjoint="backprop".'
+        )
+
+
+def _implicit_parameters(field: Callable[..., Any]) -> list[torch.Tensor]:
+    owner = field if isinstance(field, torch.nn.Module) else getattr(field, "__self__", None)
+    if not isinstance(owner, torch.nn.Module):
+        return []
+    return [parameter for parameter in owner.parameters() if parameter.requires_grad]
+
+
+def _refuse_hooks(tensors: Sequence[torch.Tensor]) -> None:
+    if any(tensor._backward_hooks or tensor.retains_grad for tensor in tensors):
+        raise InputError(
+            "solve: parameters with tensor hooks or retain_grad() must be differentiated by the framework, for the "
+            'hooks would run once per stage; got one. Remove the hook, or use adjoint="backprop".'
+        )
+
+
+def _refuse_transforms() -> None:
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise InputError(
+            "solve: transforms of torch.func must differentiate the solver's own operations; got one around another "
+            'adjoint. Use adjoint="backprop", or torch.autograd.'
+        )
+
+
+def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts: Any) -> tuple[Any, State]:
+    """(output rows, stacked outputs) with whatever gradient is wanted."""
+    field: Any = sweep.field
+    # A field that calls y.requires_grad_() must not change the user's tensor.
+    y0 = tuple([leaf if leaf.requires_grad else leaf.view_as(leaf) for leaf in field.state.leaves])
+    is_wanted = torch.is_grad_enabled()
+    field.needs_time = is_wanted and isinstance(ts, torch.Tensor) and ts.requires_grad
+    times = (ts,) if field.needs_time else ()
+    field.watches = is_wanted and name != "backprop"
+    field.is_recomputed = field.watches and any(
+        leaf.requires_grad for leaf in (*times, *y0, *field.theta, *field.controls.leaves)
+    )
+    if not field.is_recomputed:
+        if field.needs_time:
+            sweep = replace(sweep, ts=ts.to(torch.float64).unbind(0))
+        rows, _ = Kept(Nothing()).forward(sweep, y0)
+        return rows, sweep.backend.stack(rows)
+    _refuse_transforms()
+    _refuse_hooks(field.implicit)
+    job = _Job(sweep, recovery, field, correction)
+    outputs = _Solve.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
+    rows, job.rows = job.rows, None
+    return rows, outputs[: job.size]
+
+
+def _sweep(
+    field: Callable[..., Any],
+    state: Tree,
+    tree: Tree,
+    params: Any,
+    controls: Tree,
+    layout: NodeLayout | None,
+    times: list[float],
+    grid: FixedGrid,
+    method: Method,
+    captured: list[torch.Tensor],
+) -> Sweep:
+    backend = find_backend("torch")
+    implicit = [*_implicit_parameters(field), *captured]
+    seen = TorchField(field, state, params, tree, controls, implicit, may_discover=not captured)
+    clock = arguments.widest(state.leaves, xp)
+    read = None if layout is None else Controls(layout, backend.unstack(controls.leaves))
+    return Sweep(backend, method, seen, grid, times, seen.theta, clock, read)
+
+
+def solve(
+    field: Callable[..., Any],
+    y0: Any,
+    ts: Sequence[float] | torch.Tensor,
+    params: Any = None,
+    *,
+    controls: Any = None,
+    sampling: str = "nodes",
+    method: str | Tableau | Method = "dopri5",
+    steps: int | None = None,
+    step_size: float | None = None,
+    adjoint: str = "auto",
+    correction: str = "none",
+    on_failure: str = "raise",
+) -> Solution[Any]:
+    """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, differentiable by autograd.
+
+    Gradients reach y0, params, controls, ts (if it is a tensor that requires gradient), the parameters of a module
+    given as field, and tensors the field captures. They are exact for the discrete solution, to rounding; those of the
+    controls only with correction ``"none"``.
+
+    Args:
+        field: ``field(t, y)``, followed by params and by the control of the time, in this order, where they are given:
+            a function or an ``nn.Module``. ``t`` is a 0-d tensor of the state's real dtype, on its device; the output
+            must have the structure, shapes, dtypes and device of y (under autocast it is cast to the state's dtype).
+        y0: initial state, any pytree of real or complex floating-point tensors, of any shapes.
+        ts: at least two times, strictly increasing or strictly decreasing, in the time unit of the field.
+        params: any pytree of tensors, or None.
+        controls: parameters that depend on time: any pytree of real or complex floating-point tensors whose leading
+            axis has one entry per node, or None. The field gets one entry as its last argument.
+        sampling: ``"nodes"``, one control for each time at which the method samples the field, or ``"steps"``, one for
+            each step; :func:`control_times` gives their times.
+        method: a method's name (of a tableau, ``"leapfrog"``, ``"ab2"``, ``"ab3"``, ``"ab4"``), a tableau or a method
+            object. Leapfrog and Adams-Bashforth methods need equal steps all over.
+        steps: the number of equal steps between neighbouring ts, >= 1; or
+        step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken.
+        adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps one
+            state per step and one field graph at a time; ``"aca"`` the graphs of one step; ``"stages"`` all stage
+            states; ``"restart"`` only the start; with ``"backprop"`` autograd records the solver's own operations,
+            which allows random fields, tensor hooks and second derivatives.
+        correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
+            any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
+            trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
+            ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes and two ts, as they
+            assume a loss of the last state alone, and any adjoint but ``"backprop"``.
+        on_failure: ``"raise"`` a SolveError if the state becomes infinite or NaN, or ``"return"`` the status.
+
+    Returns:
+        The solution; ``ys`` keeps the dtype and device of y0. Its ``stats`` grow when the backward pass runs.
+
+    Raises:
+        InputError: an argument breaks a rule above; the method, its steps or its ts lack the correction; or the field
+            is recomputed (any preset but ``"backprop"``) and draws random numbers, changes buffers, or captures a
+            tensor in a way that cannot be seen.
+        NonFiniteState: the state became infinite or NaN, and on_failure is "raise".
+
+    Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations. A
+    filter adds at most two VJPs and a solve, ``"consistent"`` a solve and a VJP per node (N + 10 for Adams-Bashforth
+    methods with N steps).
+    Source: Matsubara, Miyatake, Yaguchi 2021, arXiv 2102.09750, section 4.
+
+    Example:
+        >>> import torch
+        >>> import janode.torch as jo
+        >>> k = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+        >>> y0 = torch.ones(3, dtype=torch.float64)
+        >>> solution = jo.solve(lambda t, y, k: -k * y, y0, [0.0, 1.0], k, method="rk4", steps=20)
+        >>> solution.ys[-1].sum().backward()
+        >>> bool(abs(k.grad + 3 * torch.exp(torch.tensor(-0.5))) < 1e-6)
+        True
+    """
+    name, recovery = find_adjoint(adjoint)
+    arguments.check_correction("solve", correction, name)
+    arguments.check_on_failure("solve", on_failure)
+    state, tree, nodes = Tree(y0, "y0"), Tree(params, "params"), Tree(controls, "controls")
+    _check_tensors(state, tree, nodes)
+    arguments.check_field("solve", field)
+    times = _read_times(ts)
+    chosen, backend = find_method(method), find_backend("torch")
+    grid = arguments.fixed_grid("solve", times, steps, step_size, chosen)
+    check_start("solve", backend, state.leaves)
+    layout = None
+    if controls is not None:
+        layout = node_layout("solve", chosen, grid.num_steps, sampling)
+        check_controls("solve", layout, nodes.leaves, nodes.paths)
+    captured: list[torch.Tensor] = []
+    wasted = 0
+    while True:
+        sweep = _sweep(field, state, tree, params, nodes, layout, times, grid, chosen, captured)
+        seen: Any = sweep.field
+        seen.stats.num_field_evals = wasted
+        try:
+            rows, ys = _run(sweep, name, recovery, find_correction("solve", correction, sweep), ts)
+            break
+        except NewCaptures as found:
+            captured, wasted = captured + found.tensors, seen.stats.num_field_evals
+    seen.stats.num_steps = seen.stats.num_accepted = grid.num_steps
+    solution: Solution[Any] = Solution(ts, state.build(ys), seen.stats, status(backend, rows))
+    if solution.status and on_failure == "raise":
+        raise_failure("solve", sweep, rows, solution, state.build)
+    return solution
+
+
+def _read_times(ts: Any) -> list[float]:
+    if isinstance(ts, torch.Tensor):
+        return arguments.read_times("solve", ts.tolist())
+    if isinstance(ts, list | tuple) and any(getattr(t, "requires_grad", False) for t in ts):
+        raise InputError(
+            "solve: ts must be one tensor to get a gradient; got a sequence of tensors that require gradient. Stack "
+            "them with torch.stack."
+        )
+    return arguments.read_times("solve", ts)
+
+
+def _check_tensors(state: Tree, params: Tree, controls: Tree) -> None:
+    trees = (state, params, controls)
+    leaves, paths = [leaf for tree in trees for leaf in tree.leaves], [path for tree in trees for path in tree.paths]
+    for leaf, path in zip(leaves, paths, strict=True):
+        if not isinstance(leaf, torch.Tensor):
+            raise InputError(
+                f"solve: {path} must be a torch.Tensor; got {type(leaf).__name__}. Convert it with torch.as_tensor."
+            )
+    arguments.check_state("solve", state.leaves, xp, state.paths)
+    arguments.check_parameters("solve", controls.leaves, xp, controls.paths)
+    arguments.check_devices("solve", leaves, paths)
