@@ -204,7 +204,8 @@ def solve(
     layout, nodes, controls = _controls(controls, chosen, grid, sampling)
     theta, closed, constants = close(field, times, state, tree, paths, params, controls, clock)
     arrays = (times, state, theta, constants, nodes)
-    _check_devices([*zip(paths, state, strict=True), *(("params or captured", leaf) for leaf in theta + constants)])
+    others = (("params, controls or captured", leaf) for leaf in theta + constants + nodes)
+    _check_devices([*zip(paths, state, strict=True), *others])
     problem = Problem(
         backend,
         chosen,

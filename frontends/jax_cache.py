@@ -7,6 +7,7 @@ of them can be stale. What cannot be compared by value, a callback for example, 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 import hashlib
@@ -57,18 +58,9 @@ def _key(problem: Problem, is_transformed: bool) -> Hashable:
     """All that the program depends on; a TypeError if something is not known by its value."""
     if not getattr(getattr(problem.method, "__dataclass_params__", None), "frozen", False):
         raise TypeError("a method that may change is not known by its value")
-    static = (
-        problem.backend,
-        problem.method,
-        problem.grid,
-        problem.clock,
-        problem.recovery,
-        problem.checks_times,
-        problem.layout,
-        problem.correction,
-    )
+    rest = [getattr(problem, entry.name) for entry in dataclasses.fields(problem) if entry.name != "field"]
     reader, jaxpr = _Reader(), problem.field.jaxpr
-    parts = [problem.field.num_params, problem.field.is_inexact, problem.field.num_controls, reader.jaxpr(jaxpr, ())]
+    parts = [*problem.field[1:], reader.jaxpr(jaxpr, ())]
     if is_transformed and reader.rules:
         constants, inputs = ([atom.aval for atom in atoms] for atoms in (jaxpr.constvars, jaxpr.invars))
         closed = jax.make_jaxpr(lambda consts, args: jax.core.eval_jaxpr(jaxpr, consts, *args))(constants, inputs)
@@ -79,7 +71,7 @@ def _key(problem: Problem, is_transformed: bool) -> Hashable:
             known = set(reader.rules)
             closed = _pullback(closed)
             parts.append(reader.value(closed))
-    return (*static, *parts)
+    return (*rest, *parts)
 
 
 def _pullback(closed: ClosedJaxpr) -> ClosedJaxpr:

@@ -55,6 +55,10 @@ def _stage_time(times: Array, like: Array) -> Array:
     return times[0].astype(like.real.dtype)
 
 
+def _first(controls: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[0], controls)
+
+
 def close(
     field: Callable[..., Any],
     times: Array,
@@ -85,7 +89,7 @@ def close(
         return field(t, jax.tree.unflatten(tree, y), *args)
 
     t = jax.eval_shape(_stage_time, times, state[clock])
-    control = jax.eval_shape(lambda nodes: jax.tree.map(lambda leaf: leaf[0], nodes), controls)
+    control = jax.eval_shape(_first, controls)
     closed, shapes = jax.make_jaxpr(flat, return_shape=True)(t, list(state), inexact, control)
     slopes, slopes_tree = jax.tree.flatten(shapes)
     arguments.check_structure("solve", slopes_tree, tree)
