@@ -44,7 +44,7 @@ class NodeLayout:
         """For each stage its node, counted from the first node of its step; None for the start of the next step."""
         if self.sampling == "steps":
             return (0,) * len(phase.stepper.c)
-        ranks = {c: rank for rank, c in enumerate(_inner(phase))}
+        ranks = {c: rank for rank, c in enumerate(self._own(phase))}
         return tuple(ranks.get(c) for c in phase.stepper.c)
 
     @cached_property
@@ -59,7 +59,16 @@ class NodeLayout:
 
     def width(self, phase: Phase) -> int:
         """The number of nodes that belong to one step of a phase."""
-        return 1 if self.sampling == "steps" else len(_inner(phase))
+        return 1 if self.sampling == "steps" else len(self._own(phase))
+
+    @cached_property
+    def _reads_ends(self) -> bool:
+        return any(1.0 in phase.stepper.c for phase in self.phases)
+
+    def _own(self, phase: Phase) -> list[float]:
+        """Where in a step its own nodes lie: its start too if a step before may read it as its end."""
+        own = {c for c in phase.stepper.c if c != 1.0}
+        return sorted(own | {0.0} if self._reads_ends else own)
 
     @property
     def num_nodes(self) -> int:
@@ -73,7 +82,7 @@ class NodeLayout:
         times: list[float] = []
         n = 0
         for phase in self.phases:
-            inner = (0.5,) if self.sampling == "steps" else _inner(phase)
+            inner = (0.5,) if self.sampling == "steps" else self._own(phase)
             for _ in range(phase.num_steps):
                 t, h = grid.place(ts, intervals[n], starts[n], shares[n])
                 times += [t + c * h for c in inner]
@@ -105,11 +114,6 @@ class NodeLayout:
         if self.num_nodes > self.bases[-1]:
             rows.append(xp.zeros_like(rows[0][:1, ...]) if carried is None else carried)
         return xp.concat(rows)
-
-
-def _inner(phase: Phase) -> list[float]:
-    """Where in a step its own nodes lie; its start is one of them if the step before reads it as its end."""
-    return sorted({0.0 if c == 1.0 else c for c in phase.stepper.c})
 
 
 @dataclass(frozen=True)
