@@ -30,10 +30,11 @@ class TorchBackend(EagerBackend):
         self, base: State | None, scale: float, coefficients: Sequence[float], terms: Sequence[State]
     ) -> State:
         """base + scale * sum_j c_j terms_j by fused multiply-adds into one new tensor per leaf."""
-        if terms[0][0].dtype in _HALVES or isinstance(scale, torch.Tensor):
+        if any(leaf.dtype in _HALVES for leaf in terms[0]) or isinstance(scale, torch.Tensor):
             combined = super().linear_combination(base, scale, coefficients, terms)
             # A 0-d double scale would make a 0-d single leaf double.
-            return tuple(leaf.to(first.dtype) for leaf, first in zip(combined, terms[0], strict=True))
+            likes = terms[0] if base is None else base
+            return tuple(leaf.to(like.dtype) for leaf, like in zip(combined, likes, strict=True))
         if base is None or len(terms) == 1:
             coefficients, scale = [scale * coefficient for coefficient in coefficients], 1.0
         leaves = []
