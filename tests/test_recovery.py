@@ -13,9 +13,9 @@ from janode.core.adjoint import RECOVERIES
 from janode.core.grids import equal_steps
 from janode.core.layers import MLP
 from janode.core.methods import find_method
-from janode.core.protocols import Carry, State
-from janode.core.records import Nothing
-from janode.core.recovery import Kept
+from janode.core.protocols import Carry, Moment, State
+from janode.core.records import Carries, Nothing
+from janode.core.recovery import Kept, Restart
 from janode.core.runge_kutta import RungeKutta
 from janode.core.sweep import Sweep
 from janode.core.tableaus import RK4
@@ -189,6 +189,24 @@ def test_the_way_forward_is_that_of_a_plain_solve(preset: str) -> None:
     outputs, _ = RECOVERIES[preset].forward(sweep(), (Y0,))
     np.testing.assert_array_equal(outputs, expected)
     assert optree.tree_leaves(nothing) == []
+
+
+class Logged(Carries):
+    """Notes every step it records."""
+
+    steps: ClassVar[list[Any]] = []
+
+    def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
+        self.steps.append(moment)
+        return super().advance(sweep, carry, moment)
+
+
+def test_restart_records_nothing_on_the_way_forward() -> None:
+    Logged.steps.clear()
+    _, pullback = jo.solve_vjp(Counted().field, Y0, TS, params(), method="rk4", steps=3, adjoint=Restart(Logged()))
+    assert Logged.steps == []
+    pullback(YS_BAR)
+    assert len(Logged.steps) == NUM_STEPS
 
 
 def test_a_solve_that_keeps_nothing_has_no_pullback() -> None:
