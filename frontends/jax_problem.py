@@ -78,18 +78,17 @@ class Problem:
     def _differentiable(self, recovery: Recovery) -> Any:
         apply = jax.custom_vjp(self._forward)
 
-        def fwd(ts: Any, y0: Any, theta: Any, *others: Any) -> tuple[State, Any]:
-            wanted = _Wanted((ts.perturbed, *(leaf.perturbed for leaf in theta)))
-            ts, y0, theta, *others = jax.tree.map(  # type: ignore[assignment]
-                lambda leaf: leaf.value, (ts, y0, theta, *others), is_leaf=lambda leaf: hasattr(leaf, "perturbed")
-            )
-            outputs, tape = recovery.forward(self.sweep(ts, theta, *others), y0)
-            return outputs, (wanted, ts, y0, theta, others, tape)
+        def fwd(*primals: Any) -> tuple[State, Any]:
+            values = jax.tree.map(lambda leaf: leaf.value, primals, is_leaf=lambda leaf: hasattr(leaf, "perturbed"))
+            wanted = _Wanted((primals[0].perturbed, *(leaf.perturbed for leaf in primals[2])))
+            ts, y0, theta, constants, controls = values
+            outputs, tape = recovery.forward(self.sweep(ts, theta, constants, controls), y0)
+            return outputs, (wanted, values, tape)
 
         def bwd(residuals: Any, ys_bar: Any) -> tuple[Any, ...]:
-            wanted, ts, y0, theta, others, tape = residuals
+            wanted, (ts, y0, theta, constants, controls), tape = residuals
             bars = tuple(jnp.zeros(bar.shape, bar.dtype) if isinstance(bar, SymbolicZero) else bar for bar in ys_bar)
-            sweep = self.sweep(ts, theta, *others, wanted[0], wanted[1:])
+            sweep = self.sweep(ts, theta, constants, controls, wanted[0], wanted[1:])
             gradient = pull_back(
                 Backward(sweep, recovery, y0, tape, bars), find_correction("solve", self.correction, sweep)
             )
