@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from janode.conformance import report
 from janode.conformance.cases import Case
 from janode.conformance.cells import FAILED, Cell, TargetReport
+from janode.conformance.checks import LibraryCheck
 from janode.conformance.command import app
 from janode.conformance.runner import run as run_plan
 from janode.conformance.runtimes import Absent
@@ -60,6 +62,28 @@ def test_an_eager_target_conforms(target: str) -> None:
 def test_a_compiled_target_conforms(target: str) -> None:
     problems, presets = ("--problem", "rotation", "--problem", "network"), ("--preset", "backprop", "--preset", "aca")
     assert_conforms(run("--target", target, *problems, "--method", "rk4", *presets), target)
+
+
+@pytest.mark.parametrize(
+    ("target", "dtype"),
+    [("jax-jit-cpu-f32", "float64"), ("jax-x32-cpu-f32", "float32"), ("jax-eager-cpu-f64", "float64")],
+)
+def test_64_bit_types_are_on_or_off(target: str, dtype: str) -> None:
+    runtime = TARGETS[target].load("cpu", TARGETS[target].precision)
+    with runtime.active():
+        assert jax.numpy.asarray(1.0).dtype == dtype
+
+
+@pytest.mark.parametrize(("error", "is_ok"), [(0.0, True), (1e-10, False)])
+def test_presets_are_compared_with_backprop_of_the_same_library(error: float, is_ok: bool) -> None:
+    target = TARGETS["torch-cpu-f64"]
+    check = LibraryCheck(target.load(target.device, target.precision), target.precision)
+    assert set(check.run(Case("affine", "rk4", "backprop"))) == {"reference"}
+    ((pair, values),) = check._backprops.items()
+    check._backprops[pair] = values._replace(y0_bar=values.y0_bar * (1 + error))
+    found = check.run(Case("affine", "rk4", "aca"))
+    assert set(found) == {"reference", "backprop"}
+    assert all(difference.is_ok for difference in found["backprop"]) is is_ok
 
 
 def test_the_cpu_targets_are_here() -> None:

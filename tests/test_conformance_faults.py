@@ -94,6 +94,19 @@ def wrong_time_cotangent_of_a_step(patch: Patch) -> None:
 
 
 @fault(
+    f"--target numpy-cpu-f64 {RK4_AFFINE}", "numpy-cpu-f64/affine/rk4/symplectic: ValueError: output array is read-only"
+)
+def inputs_written_to(patch: Patch) -> None:
+    right = PROBLEMS["affine"]
+
+    def fn(t: Any, y: Any, params: Any) -> Any:
+        y += 0.0
+        return right.field.fn(t, y, params)
+
+    patch.setitem(PROBLEMS, "affine", dataclasses.replace(right, field=dataclasses.replace(right.field, fn=fn)))
+
+
+@fault(
     "--target torch-cpu-f64 --problem affine --method dopri5 --preset stages",
     "reference/affine/dopri5/textbook: textbook: ys: differs",
 )
