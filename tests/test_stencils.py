@@ -77,6 +77,15 @@ def test_reconstruction_on_a_rounded_uniform_grid(order: int, direction: int) ->
     np.testing.assert_allclose(direction * 0.1 * np.array(rounded.weights), exact.weights, rtol=0.0, atol=1e-12)
 
 
+@pytest.mark.parametrize("order", [2, 3, 4, 5])
+def test_decreasing_times_read_the_same_rows(order: int) -> None:
+    times, targets = [0.0, 0.1, 0.5, 0.6, 1.3, 1.5, 2.9], [0.0, 0.3, 0.55, 0.9, 1.3, 2.0]
+    forward = reconstruct(times, targets, order)
+    backward = reconstruct([-t for t in times], [-t for t in targets], order)
+    assert backward.indices == forward.indices
+    np.testing.assert_array_equal(np.array(backward.weights), -np.array(forward.weights))
+
+
 def test_a_uniform_grid_shares_its_weights() -> None:
     times = [2.0 * n / 1000 for n in range(1001)]
     assert len(set(reconstruct(times, times, 5).weights)) <= 15
