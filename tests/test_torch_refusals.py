@@ -111,7 +111,13 @@ def late_return() -> Capture:
     return Capture(lambda t, y: w if t > 0.5 else -y, y0, (y0, w))
 
 
-LATE = (late_leaf, late_exchange, late_output_of_a_known_operation, late_return)
+def midway_leaf() -> Capture:
+    """Neither the first nor the last evaluation uses it."""
+    y0, w = vector(1.0, 0.5), vector(0.3, 0.2)
+    return Capture(lambda t, y: -w * y if 0.2 < t < 0.8 else -y, y0, (y0, w))
+
+
+LATE = (midway_leaf, late_leaf, late_exchange, late_output_of_a_known_operation, late_return)
 
 
 @pytest.mark.parametrize("make", LATE, ids=lambda make: make.__name__)
@@ -171,3 +177,13 @@ def test_a_tensor_that_is_captured_later_gets_its_gradient_where_nothing_else_ha
     y0 = y0.detach()
     ys = jo.solve(field, y0, TIMES, method="rk4", steps=2, adjoint=adjoint).ys
     assert_equal_gradients(gradients(ys, [w]), gradients(reference(field, y0, TIMES, counts=COUNTS), [w]))
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_every_backward_pass_must_use_the_tensors_of_the_forward_pass(adjoint: str) -> None:
+    y0, used = vector(1.0, 0.5), [vector(0.3, 0.2)]
+    ys = jo.solve(lambda t, y: -used[0] * y, y0, TIMES, steps=1, adjoint=adjoint).ys
+    gradients(ys, [y0])
+    used[0] = used[0].detach()
+    with pytest.raises(jo.InputError, match="must use the same tensors again"):
+        gradients(ys, [y0])
