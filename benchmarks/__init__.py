@@ -1,0 +1,1 @@
+"""Measured comparisons of janode with its peers: `python -m benchmarks --suite fixed`."""
