@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from janode.conformance.problem import Problem
-
+from ..problem import Problem
 from .affine import AFFINE
 from .linear import LINEAR
 from .lorenz import LORENZ

@@ -12,7 +12,8 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from janode.array import Field
-from janode.conformance.problem import Problem, Tree
+
+from ..problem import Problem, Tree
 
 
 def _fn(t: Any, y: Any, params: Any) -> Any:

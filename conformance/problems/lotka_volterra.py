@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from janode.array import Field
-from janode.conformance.problem import Problem, Tree
+
+from ..problem import Problem, Tree
 
 _HARE = ("1", "1.795620776626645799158095", "4.810194340610962219028369", "6.248112977814435800113721")
 _LYNX = ("0.5", "0.2184661592363745024419378", "0.2286959301859023357073153", "3.785025024330220969555292")

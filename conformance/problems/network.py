@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from janode.conformance.problem import Problem, Tree
-from janode.conformance.textbook import integrate
 from janode.core.layers import MLP
 from janode.core.tableaus import DOPRI8
+
+from ..problem import Problem, Tree
+from ..textbook import integrate
 
 _NETWORK = MLP((3, 16, 3), time=True)
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from janode.array import Field
-from janode.conformance.problem import Problem, Tree
+
+from ..problem import Problem, Tree
 
 _X = ("2", "1.79553651078567838833642", "1.470107294934301022191662", "-0.393667318358530315793755")
 _V = ("0", "-0.3719740590731286180367576", "-0.5129041935558353511690494", "-3.336634037363883823847757")
