@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from janode.conformance import report
+from janode.conformance import evidence, report
 from janode.conformance.cases import Case
 from janode.conformance.cells import FAILED, Cell, TargetReport
 from janode.conformance.checks import LibraryCheck
@@ -241,3 +241,19 @@ def test_without_the_cli_extra_the_command_says_so(module: str) -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("janode.conformance: the cli extra must be installed; got ")
     assert "pip install janode[cli]" in ended.stderr
+
+
+EVIDENCE = sorted(evidence.FOLDER.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", EVIDENCE, ids=lambda path: path.name)
+def test_the_manual_shows_the_evidence(path: Path) -> None:
+    manual = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text()
+    assert evidence.table(json.loads(path.read_text())) in manual
+
+
+@pytest.mark.parametrize("path", EVIDENCE, ids=lambda path: path.name)
+def test_the_evidence_is_of_a_run_without_failures_at_a_commit(path: Path) -> None:
+    results = json.loads(path.read_text())
+    assert re.fullmatch("[0-9a-f]{40}", results["commit"])
+    assert {cell["status"] for cell in results["cells"]} == {"ran"}
