@@ -259,12 +259,14 @@ def solve(
         on_failure: ``"raise"`` a SolveError if the state becomes infinite or NaN, or ``"return"`` the status.
 
     Returns:
-        The solution; ``ys`` keeps the dtype and device of y0. Its ``stats`` grow when the backward pass runs.
+        The solution; ``ys`` keeps the dtype and device of y0. Its ``stats`` grow when the backward pass runs, but for
+        ``"backprop"``, whose VJPs the framework takes.
 
     Raises:
         InputError: an argument breaks a rule above; the method, its steps or its ts lack the correction; or the field
-            is recomputed (any preset but ``"backprop"``) and draws random numbers, changes buffers, or captures a
-            tensor in a way that cannot be seen.
+            is recomputed (any preset but ``"backprop"``) and draws random numbers, changes buffers, captures a tensor
+            that its first evaluation does not use (found when the backward pass meets it), or one computed from another
+            that it uses.
         NonFiniteState: the state became infinite or NaN, and on_failure is "raise".
 
     Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations. A
