@@ -91,9 +91,13 @@ def _apply_to_leaf(xp: Any, stencil: Stencil, leaf: Array) -> Array:
     indices = xp.asarray(list(zip(*stencil.indices, strict=True)), device=device(leaf))
     total = None
     for j in range(indices.shape[0]):
-        weight = xp.reshape(weights[j, ...], (-1,) + (1,) * (leaf.ndim - 1))
-        term = weight * xp.take(wide, indices[j, ...], axis=0)
-        total = term if total is None else total + term
+        term = xp.take(wide, indices[j, ...], axis=0)
+        # In place, on arrays made here: memory for more large temporary arrays takes longer than the sums.
+        term *= xp.reshape(weights[j, ...], (-1,) + (1,) * (leaf.ndim - 1))
+        if total is None:
+            total = term
+        else:
+            total += term
     return xp.astype(total, leaf.dtype, copy=False)
 
 
