@@ -52,7 +52,6 @@ class NoCorrection:
     """The exact gradient of the discrete solution."""
 
     needs_costates = False
-    least_steps = 1
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """The sum of what all stages that read a node send to it."""
@@ -229,12 +228,13 @@ def _corrections(method: Method) -> dict[str, Any]:
     """The corrections a method has, by name; the first is what ``"auto"`` picks."""
     order = method.order
     if isinstance(method, RungeKutta):
+        two_nodes = 2 if set(method.c) == {0.0} else 1  # without two there are no weights
         has_inner_nodes = any(c not in (0.0, 1.0) for c in method.c)
         end_nodes = max(2, math.ceil(order / 2)) if has_inner_nodes else 1
         return {
-            "consistent": Consistent(max(1, end_nodes - int(1.0 in method.c))),
-            "filter": StepMap(_filter, order),
-            "divide": NodeMap(_divide),
+            "consistent": Consistent(max(two_nodes, end_nodes - int(1.0 in method.c))),
+            "filter": StepMap(_filter, max(two_nodes, order)),
+            "divide": NodeMap(_divide, two_nodes),
         }
     if isinstance(method, Leapfrog) and method.start_method == "euler":
         if method.ending != "plain":
