@@ -51,7 +51,7 @@ class Problem:
             if self.method.needs_equal_steps:
                 rounding = 8 * jnp.finfo(ts.dtype).eps * jnp.max(jnp.abs(ts)) + 1e-6 * jnp.max(jnp.abs(rises))
                 is_good &= jnp.max(rises) - jnp.min(rises) <= rounding
-            ts = jnp.where(is_good, ts, jnp.nan)
+            ts = ts + jnp.where(is_good, 0.0, jnp.nan)  # added, for a selection would give ts a gradient of zero
         solve = self._forward if self.recovery is None else self._differentiable(self.recovery)
         ys = solve(ts, y0, theta, constants, controls)
         status = jnp.where(self.backend.all_finite(tuple(leaf[-1] for leaf in ys)), SUCCESS, NON_FINITE)
