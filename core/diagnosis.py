@@ -60,6 +60,10 @@ def diagnose(
     correction: str,
 ) -> Diagnosis[Any]:
     """The diagnosis of the leaves of the exact and of the corrected gradient; ``build`` makes pytrees of them."""
+    if not gradients[0]:
+        raise InputError(
+            "diagnose_controls: gradient must return at least one array; got none. Return that of the controls."
+        )
     for leaf in gradients[0] + gradients[1]:
         if not leaf.shape or leaf.shape[0] != len(times):
             raise InputError(
