@@ -50,7 +50,8 @@ class NodeLayout:
     @cached_property
     def bases(self) -> list[int]:
         """The first node of every step, and the end node."""
-        bases, base = [], 0
+        bases: list[int] = []
+        base = 0
         for phase in self.phases:
             width = self.width(phase)
             bases += range(base, base + width * phase.num_steps, width)
