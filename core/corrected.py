@@ -253,7 +253,7 @@ def _corrections(method: Method) -> dict[str, Any]:
 def find_correction(where: str, correction: str, sweep: Sweep) -> Correction:
     """The correction of that name, if the solve has it."""
     method, controls = sweep.method, sweep.controls
-    legal = {"none": NoCorrection()} if correction == "none" else _corrections(method)
+    legal: dict[str, Any] = {"none": NoCorrection()} if correction == "none" else _corrections(method)
     name = next(iter(legal), "none") if correction == "auto" else correction
     if name not in legal:
         kind, names = (repr(method.name), {"none", "auto", *legal}) if legal else (method, {"none"})
