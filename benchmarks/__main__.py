@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks --suite fixed [--json F] [--library L] [--quick]`, or `--render`."""
+"""The command: `python -m benchmarks --suite fixed [--json F] [--library L] [--main | --quick]`, or `--render`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def main(
     suite: Annotated[str, typer.Option(help="Which suite to run.")] = "fixed",
     out: Annotated[Path | None, typer.Option("--json", help="Where to save all samples, as JSON.")] = None,
     library: Annotated[list[str] | None, typer.Option(help="Measure only this library; repeatable.")] = None,
+    main_field: Annotated[bool, typer.Option("--main", help="Measure only the field of the targets.")] = False,
     quick: Annotated[bool, typer.Option(help="Measure little, in a minute: no result to quote.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     render: Annotated[bool, typer.Option(help="Write the pages from the stored results instead of measuring.")] = False,
@@ -60,7 +61,8 @@ def main(
     for name in library or ():
         if name not in known:
             raise typer.BadParameter(f"--library must be one of {', '.join(known)}; got {name}.")
-    result = measure(suite, list(library or known), "quick" if quick else "full", device)
+    scale = "quick" if quick else "main" if main_field else "full"
+    result = measure(suite, list(library or known), scale, device)
     for table in tables(result):
         console.print(table.rich())
     for name, reason in result["absent"].items():

@@ -33,7 +33,7 @@ How it is measured:
   are stored. On a GPU the measure is the time on the clock, with the device waited for.
 - Weights and initial states are the same in all libraries, all in float32. Every contestant's result is compared with
   the first one's: *differs by* is the largest difference, relative to the largest entry.
-- Nothing here was measured on a GPU unless a section says so.
+- Nothing was measured on a GPU unless a section says so.
 """
 
 
@@ -53,10 +53,12 @@ def primary(result: Mapping[str, Any]) -> str:
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
     """The manual's page on all suites."""
-    parts = [INTRO]
+    parts, explained = [INTRO], set[str]()
     for result in results:
         suite = import_module(f"benchmarks.suites.{result['suite']}")
-        parts += [f"## {suite.TITLE}\n\n{suite.ABOUT}", f"```sh\n{command(result)}\n```\n", machine_line(result) + "\n"]
+        parts += [f"## {suite.TITLE}\n\n{suite.ABOUT}"] if result["suite"] not in explained else []
+        explained.add(result["suite"])
+        parts += [f"### On {result['device']}\n\n```sh\n{command(result)}\n```\n", machine_line(result) + "\n"]
         parts += [f"Not measured: {name} ({reason}).\n" for name, reason in result["absent"].items()]
         parts += [table.markdown() for table in tables(result)]
     return "\n".join(parts)
@@ -64,8 +66,10 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
 
 def command(result: Mapping[str, Any]) -> str:
     """What was run."""
+    scale = "" if result["scale"] == "full" else f" --{result['scale']}"
     device = "" if result["device"] == "cpu" else f" --device {result['device']}"
-    return f"python -m benchmarks --suite {result['suite']}{device} --json benchmarks/results/{result['suite']}.json"
+    out = f"benchmarks/results/{result['suite']}-{result['device']}.json"
+    return f"python -m benchmarks --suite {result['suite']}{scale}{device} --json {out}"
 
 
 def readme_block(results: Sequence[Mapping[str, Any]]) -> str:
@@ -76,7 +80,8 @@ def readme_block(results: Sequence[Mapping[str, Any]]) -> str:
         suite = import_module(f"benchmarks.suites.{result['suite']}")
         races = [Race.from_json(race) for race in result["races"] if race["case"]["problem"] in ("", suite.MAIN.name)]
         verdicts = [one for one in suite.verdicts(races, primary(result)) if one.limit is not None]
-        title = f"{suite.TITLE}: ratios of {'CPU ' if primary(result) == 'cpu' else ''}time and of memory"
+        times = "CPU time" if primary(result) == "cpu" else "time on the clock"
+        title = f"{suite.TITLE}, on {result['device']}: ratios of {times} and of memory"
         parts += [verdict_table(verdicts, title).markdown(), f"`{command(result)}`\n", machine_line(result) + "\n"]
     return "\n".join([*parts[:-1], parts[-1].rstrip(), END])
 
