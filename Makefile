@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test check docs
+.PHONY: demo test check docs studies
 .DELETE_ON_ERROR:
 
 # The main job: fit a model to real data, once per installed array library.
@@ -29,6 +29,10 @@ check: $(VENV)/dev.stamp docs
 
 docs: $(VENV)/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# What the papers claim, reproduced at a small scale; fails if a claim does.
+studies: $(VENV)/demo.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m studies.gradient_correction --quick
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing janode with its extras into $(VENV): minutes on a fresh machine, once."

@@ -1,0 +1,1 @@
+"""Reproductions of the papers' claims: each study is one command that prints its table and fails if a claim does."""
