@@ -56,8 +56,9 @@ def program(problem: Problem, is_transformed: bool) -> Callable[..., Any]:
 
 def _key(problem: Problem, is_transformed: bool) -> Hashable:
     """All that the program depends on; a TypeError if something is not known by its value."""
-    if not getattr(getattr(problem.method, "__dataclass_params__", None), "frozen", False):
-        raise TypeError("a method that may change is not known by its value")
+    for part in (problem.method, problem.recovery):
+        if part is not None and not getattr(getattr(part, "__dataclass_params__", None), "frozen", False):
+            raise TypeError(f"{part!r} may change and is not known by its value")
     rest = [getattr(problem, entry.name) for entry in dataclasses.fields(problem) if entry.name != "field"]
     reader, jaxpr = _Reader(), problem.field.jaxpr
     parts = [*problem.field[1:], reader.jaxpr(jaxpr, ())]

@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.xla_metadata import set_xla_metadata
 
 import janode.jax as jo
 from janode import jax_cache
+from janode.core.adjoint import RECOVERIES
 from janode.core.runge_kutta import RungeKutta
-from janode.core.tableaus import RK4, alpha2
+from janode.core.tableaus import EULER, RK4, alpha2
 
 Y0 = jnp.array([0.5, -1.0])
 TS = [0.0, 0.5, 1.0]
@@ -180,11 +181,21 @@ def read(f: Callable[[Any], Any], y: Any = Y0) -> Any:
     return jax_cache._Reader().jaxpr(closed.jaxpr, closed.consts)
 
 
+def difference(a: Any, b: Any, order: int = 1) -> Any:
+    return jnp.subtract(*(a, b)[::order])
+
+
+def marked_sine(y: Any) -> Any:
+    with set_xla_metadata(note="sine"):
+        return jnp.sin(y)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (lambda y: y[0] - y[1], lambda y: y[1] - y[0]),
+        (lambda y: difference(jnp.sin(y), jnp.cos(y)), lambda y: difference(jnp.sin(y), jnp.cos(y), -1)),
         (jnp.sin, jnp.cos),
+        (jnp.sin, marked_sine),
         (lambda y: jnp.sum(y, axis=0), lambda y: jnp.prod(y, axis=0)),
         (lambda y: jnp.roll(y, 1), lambda y: jnp.roll(y, 0)),
         (lambda y: jax.lax.cond(y[0] > 0, jnp.sin, jnp.cos, y), lambda y: jax.lax.cond(y[0] > 0, jnp.cos, jnp.sin, y)),
@@ -197,7 +208,19 @@ def read(f: Callable[[Any], Any], y: Any = Y0) -> Any:
         (lambda y: (y, 2 * y), lambda y: (2 * y, y)),
         (lambda y: y.astype("float32"), lambda y: y.astype("float16")),
     ],
-    ids=["order", "primitive", "reduction", "shift", "branches", "trips", "key", "precision", "outputs", "dtype"],
+    ids=[
+        "order",
+        "primitive",
+        "metadata",
+        "reduction",
+        "shift",
+        "branches",
+        "trips",
+        "key",
+        "precision",
+        "outputs",
+        "dtype",
+    ],
 )
 def test_programs_that_differ_are_told_apart(first: Callable[..., Any], second: Callable[..., Any]) -> None:
     assert read(first) == read(lambda y: first(y))
@@ -284,17 +307,51 @@ def test_a_callback_is_compiled_for_each_call(count: Count) -> None:
     assert not np.array_equal(first, run())
 
 
-def test_a_method_that_may_change_is_compiled_for_each_call(count: Count) -> None:
-    frozen = jo.solve(lambda t, y: -y, Y0, TS, method=RK4, steps=2)
-    method = RungeKutta(RK4)
-    names = [name for name in dir(method) if not name.startswith("__")]
-    free = types.SimpleNamespace(**{name: getattr(method, name) for name in names})
+class Changing:
+    """A method object that acts as another from one call to the next."""
+
+    def become(self, method: RungeKutta) -> None:
+        names = [name for name in dir(method) if not name.startswith("__")]
+        vars(self).update({name: getattr(method, name) for name in names})
+
+
+def test_a_method_that_may_change_is_compiled_for_each_call() -> None:
+    method = Changing()
+    method.become(RungeKutta(RK4))
 
     def run() -> Any:
-        return jo.solve(lambda t, y: -y, Y0, TS, method=free, steps=2).ys
+        return solved(lambda t, y: -y, method=method)
 
-    np.testing.assert_allclose(run(), frozen.ys, rtol=1e-15)
-    assert count.of(run) > 0
+    first = run()
+    method.become(RungeKutta(EULER))
+    np.testing.assert_array_equal(run(), solved(lambda t, y: -y, method="euler"))
+    assert not np.array_equal(first, run())
+
+
+class Noted:
+    """A recovery that notes when it is traced."""
+
+    def __init__(self) -> None:
+        self.inner, self.num_traced = RECOVERIES["stages"], 0
+
+    def forward(self, sweep: Any, y0: Any) -> Any:
+        self.num_traced += 1
+        return self.inner.forward(sweep, y0)
+
+    def backward(self, sweep: Any, tape: Any, bars: Any) -> Any:
+        return self.inner.backward(sweep, tape, bars)
+
+
+def test_a_recovery_that_may_change_is_compiled_for_each_call() -> None:
+    recovery: Any = Noted()
+
+    def run() -> Any:
+        return jax.grad(lambda y0: jnp.sum(solved(lambda t, y: -y, y0, adjoint=recovery)))(Y0)
+
+    run()
+    once = recovery.num_traced
+    run()
+    assert recovery.num_traced == 2 * once > 0
 
 
 def test_a_field_without_a_pullback_can_be_batched_with_a_rule() -> None:
