@@ -273,7 +273,8 @@ def test_a_leaf_that_no_torch_function_sees_gets_its_gradient(adjoint: str) -> N
 
 
 @pytest.mark.parametrize("adjoint", EXACT)
-def test_a_parameter_of_the_module_may_be_used_later(adjoint: str) -> None:
+@pytest.mark.parametrize("is_method", [False, True], ids=["module", "method"])
+def test_a_parameter_of_the_module_may_be_used_later(is_method: bool, adjoint: str) -> None:
     class Switch(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -282,8 +283,9 @@ def test_a_parameter_of_the_module_may_be_used_later(adjoint: str) -> None:
         def forward(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return self.late(t, y) if t > 0.5 else self.early(t, y)
 
-    field, y0 = Switch(), vector(1.0, 0.5)
-    leaves = (y0, *field.parameters())
+    module, y0 = Switch(), vector(1.0, 0.5)
+    leaves = (y0, *module.parameters())
+    field = module.forward if is_method else module
     ys = jo.solve(field, y0, TIMES, method="rk4", steps=2, adjoint=adjoint).ys
     assert_equal_gradients(gradients(ys, leaves), gradients(reference(field, y0, TIMES, counts=COUNTS), leaves))
 
