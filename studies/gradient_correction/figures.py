@@ -107,7 +107,7 @@ def draw_training(results: Mapping[str, Any], scale: training.Scale) -> Figure:
     for (top, middle, bottom), (method, corrections) in zip(panels.T, training.GRADIENTS.items(), strict=True):
         top.set_title(NAMES[method], fontsize=11)
         for correction in corrections:
-            color, size = COLORS[correction], {"none": 3.0, "filter": 5.0, "consistent": 2.5}[correction]
+            color, size = COLORS[correction], {"none": 3.0, "filter": 4.5, "consistent": 2.0}[correction]
             curve = results[training.part_name(method, correction, scale.curve_steps)]["curve"]
             style = "o-" if correction == "none" else "o"
             top.plot(curve["times"], curve["values"][0], style, color=color, markersize=size, linewidth=0.8)
@@ -115,7 +115,7 @@ def draw_training(results: Mapping[str, Any], scale: training.Scale) -> Figure:
                 steps = scale.steps
                 losses = training.series(results, method, correction, steps, "losses", run)
                 variations = training.series(results, method, correction, steps, "variations", run)
-                look = {"color": color, "markersize": 1.4 * size, "linewidth": size / 2}
+                look: dict[str, Any] = {"color": color, "markersize": size, "linewidth": size / 2}
                 middle.loglog(steps, variations, style, **look)
                 bottom.loglog(steps, losses / fine["losses"][run], style, **look)
         values = np.array(fine["controls"])[:, 0, 0, 1]

@@ -95,7 +95,7 @@ def _orders_table(results: Mapping[str, Any]) -> Table:
         cells = [row.method, row.label, str(row.order)]
         for problem in orders.PROBLEMS:
             result = results[orders.part_name(problem.name, row)]
-            cells += [f"{found[problem.name, row].value:+.2f}".lstrip("+")]
+            cells += [f"{round(found[problem.name, row].value, 2) + 0.0:.2f}"]
             cells += [f"{result['errors'][-1]:.1e}", str(result["steps"][-1])]
         cells.append("holds" if all(found[problem.name, row].holds for problem in orders.PROBLEMS) else "FAILS")
         rows.append(cells)
