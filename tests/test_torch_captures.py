@@ -195,13 +195,14 @@ def inside_another_solve() -> Capture:
 
 
 def gradient_of_an_energy() -> Capture:
-    """A field that differentiates by itself and marks its own y, as Hamiltonian networks and continuous flows do."""
+    """A field that differentiates by itself and marks its own t and y, as continuous flows and energy networks do."""
     y0, w = vector(1.0, 0.5), vector(0.3, 0.2)
 
     def field(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
+            t.requires_grad_(True)
             y.requires_grad_(True)
-            energy = (w * y**2).sum() + (y**4).sum()
+            energy = (w * y**2).sum() * torch.cos(t) + (y**4).sum()
             return -torch.autograd.grad(energy, y, create_graph=True)[0]
 
     return Capture(field, y0, (y0, w))

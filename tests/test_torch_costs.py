@@ -1,6 +1,5 @@
 """What a solve of janode.torch costs: field evaluations, VJPs and bytes, as counted and as reported."""
 
-import gc
 from collections.abc import Iterable
 from typing import Any
 
@@ -84,6 +83,7 @@ class Live(TorchDispatchMode):
     def __init__(self, given: Iterable[torch.Tensor]) -> None:
         super().__init__()
         self.given = {tensor.untyped_storage()._cdata for tensor in given}
+        self.peak = 0
         self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -93,11 +93,11 @@ class Live(TorchDispatchMode):
                 storage = leaf.untyped_storage()
                 if storage._cdata not in self.given:
                     self.storages[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self.peak = max(self.peak, self.num_bytes())
         return out
 
     def num_bytes(self) -> int:
         """How many bytes of them are still alive."""
-        gc.collect()
         return sum(size for reference, size in self.storages.values() if not reference.expired())
 
 
@@ -140,3 +140,24 @@ def test_nothing_but_the_solution_outlives_a_solve_without_gradient(adjoint: str
         kept = live.num_bytes()
     assert solution.ys.shape == (2, 16, 2)
     assert kept == 2 * STATE
+
+
+def peak_bytes(adjoint: str, steps: int) -> int:
+    """The most that is alive at any time of a solve and its backward pass."""
+    net, y0 = Net(), torch.ones(16, 2, dtype=F64)
+    with Live([y0, *net.parameters()]) as live:
+        jo.solve(net, y0, [0.0, 1.0], method="rk4", steps=steps, adjoint=adjoint).ys.sum().backward()
+    return live.peak
+
+
+@pytest.mark.parametrize(
+    ("adjoint", "per_step"), [("symplectic", 1), ("aca", 1), ("stages", 4), ("restart", 1)], ids=RECOMPUTING
+)
+def test_peak_memory_grows_by_exactly_so_many_states_per_step(adjoint: str, per_step: int) -> None:
+    """However many steps there are, the graphs of one evaluation (of one step, for aca) live at a time."""
+    assert peak_bytes(adjoint, 12) - peak_bytes(adjoint, 4) == 8 * per_step * STATE
+
+
+def test_one_graph_at_a_time_is_less_than_those_of_a_step() -> None:
+    hidden = 16 * 5 * 8
+    assert peak_bytes("aca", 4) - peak_bytes("symplectic", 4) >= 2 * (STATE + hidden)
