@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .cells import FAILED, GAP, RAN
+
 FOLDER = Path(__file__).with_name("evidence")
 
 
@@ -19,11 +21,13 @@ def table(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, target in results["targets"].items():
+        if target["status"] != RAN:
+            continue
         counts = target["cells"]
         on = ", ".join(f"{key} {target[key]}" for key in target if key not in ("status", "reason", "cells", "device"))
-        ran = [cell for cell in results["cells"] if cell["target"] == name and cell["status"] == "ran"]
+        ran = [cell for cell in results["cells"] if cell["target"] == name and cell["status"] == RAN]
         worst = max(ran, key=lambda cell: cell["eps"] / cell["allowed"])
-        numbers = [str(counts.get(key, 0)) for key in ("ran", "failed", "gap")]
+        numbers = [str(counts.get(key, 0)) for key in (RAN, FAILED, GAP)]
         errors = [f"{worst[key]:.3g}" for key in ("eps", "allowed")]
         lines.append("| " + " | ".join([f"`{name}`", on, *numbers, *errors, f"`{worst['case']}`"]) + " |")
     return "\n".join(lines)
