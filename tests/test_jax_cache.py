@@ -176,6 +176,15 @@ def test_numbers_that_are_equal_to_python_are_told_apart(first: Any, second: Any
     assert key(first) != key(second)
 
 
+@pytest.mark.parametrize(("first", "second"), [(1, True), (1, 1.0), (0.0, -0.0), ((1, 2), [1, 2])], ids=str)
+def test_parameters_that_are_equal_to_python_are_told_apart(first: Any, second: Any) -> None:
+    def key(value: Any) -> Any:
+        return jax_cache._Reader().value({"parameter": value})
+
+    assert key(first) == key(first)
+    assert key(first) != key(second)
+
+
 def read(f: Callable[[Any], Any], y: Any = Y0) -> Any:
     closed = jax.make_jaxpr(f)(y)
     return jax_cache._Reader().jaxpr(closed.jaxpr, closed.consts)
