@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import optree
 import torch
 
 from janode.core.errors import InputError
@@ -15,6 +14,7 @@ from janode.core.tableaus import Tableau
 
 from .controls import control_times, refine_controls
 from .torch_solve import solve
+from .trees import Tree
 
 
 class NeuralODE(torch.nn.Module):
@@ -133,7 +133,8 @@ class ControlledODE(torch.nn.Module):
             adjoint=self.adjoint,
             correction=self.correction,
         )
-        return optree.tree_map(lambda leaf: leaf[-1], solution.ys)
+        ys = Tree(solution.ys, "ys")
+        return ys.build([leaf[-1] for leaf in ys.leaves])
 
     def refined(self, steps: int, *, order: int = 4) -> ControlledODE:
         """A copy that takes other steps, its parameters interpolated from these: see :func:`refine_controls`."""

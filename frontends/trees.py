@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from janode.core.protocols import State
 
 _LEAF = "a single array"
 """The structure of a single array, which needs no pytree library."""
+_NAMESPACE = "janode"
+"""Where dataclasses are registered as pytrees, so that other users of the library do not see it."""
 
 
 def _optree() -> Any:
@@ -24,15 +27,34 @@ def _flatten(tree: Any) -> tuple[State, Any]:
         return (tree,), _LEAF
     if tree is None:
         return (), None
-    leaves, spec = _optree().tree_flatten(tree)
+    leaves, spec = _optree().tree_flatten(tree, namespace=_NAMESPACE)
     return tuple(leaves), spec
 
 
+def _register(kind: Any) -> None:
+    """Make a dataclass a pytree whose children are its fields; rebuilding it calls no ``__init__``."""
+    names = [field.name for field in dataclasses.fields(kind)]
+
+    def unflatten(_: None, children: Sequence[Any]) -> Any:
+        made = object.__new__(kind)
+        for name, child in zip(names, children, strict=True):
+            object.__setattr__(made, name, child)
+        return made
+
+    _optree().register_pytree_node(
+        kind, lambda tree: ([getattr(tree, name) for name in names], None, names), unflatten, namespace=_NAMESPACE
+    )
+
+
 class Tree:
-    """The structure of a pytree: None is no leaf, dict keys are sorted."""
+    """The structure of a pytree: None is no leaf, dict keys are sorted, dataclasses are nodes."""
 
     def __init__(self, tree: Any, name: str) -> None:
         self.leaves, self.spec = _flatten(tree)
+        while kinds := {type(leaf) for leaf in self.leaves if dataclasses.is_dataclass(leaf)} - {type}:
+            for kind in kinds:
+                _register(kind)
+            self.leaves, self.spec = _flatten(tree)
         self.name = name
         self.is_leaf = self.spec == _LEAF
 

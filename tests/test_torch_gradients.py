@@ -1,5 +1,6 @@
 """janode.torch: every exact adjoint equals autograd through the same steps in plain torch."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -193,3 +194,41 @@ def test_the_states_of_a_mixed_precision_pytree_keep_their_dtypes(adjoint: str) 
     assert [leaf.dtype for leaf in ys] == [torch.float32, F64]
     assert [leaf.grad.dtype for leaf in y0] == [torch.float32, F64]
     assert math.isclose(float(ys[1][-1, 0].detach()), math.exp(1 - math.exp(-1)), rel_tol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    """A node within a node."""
+
+    rate: torch.Tensor
+
+
+@dataclasses.dataclass
+class State:
+    """Not registered with any pytree library."""
+
+    u: torch.Tensor
+    inner: Inner
+
+
+@pytest.mark.parametrize("adjoint", EXACT)
+def test_dataclasses_are_pytrees(adjoint: str) -> None:
+    u, rate, weight = vector(1.0, 0.5), vector(0.3), vector(0.2)
+
+    def slopes(t: torch.Tensor, u: torch.Tensor, rate: torch.Tensor, weight: torch.Tensor) -> Any:
+        return -rate * u * t, weight * rate
+
+    def field(t: torch.Tensor, y: State, params: Inner) -> State:
+        u, rate = slopes(t, y.u, y.inner.rate, params.rate)
+        return State(u, Inner(rate))
+
+    ys = jo.solve(field, State(u, Inner(rate)), [0.0, 1.0], Inner(weight), method="rk4", steps=2, adjoint=adjoint).ys
+    expected = reference(lambda t, y, p: slopes(t, *y, p), (u, rate), [0.0, 1.0], weight, counts=(2,))
+    assert (type(ys), type(ys.inner)) == (State, Inner)
+    leaves = (u, rate, weight)
+    assert_equal_gradients(gradients((ys.u, ys.inner.rate), leaves), gradients(expected, leaves))
+
+
+def test_a_number_in_a_dataclass_is_refused_by_its_place() -> None:
+    with pytest.raises(jo.InputError, match=r"y0\['inner'\]\['rate'\] must be a torch.Tensor; got float"):
+        jo.solve(lambda t, y: y, State(vector(1.0), Inner(0.5)), [0.0, 1.0], steps=1)
