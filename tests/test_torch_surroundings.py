@@ -256,3 +256,27 @@ def test_a_tensor_with_data_that_is_read_in_the_loop_is_noticed_by_the_same_mean
     y0 = torch.empty(3, 2, dtype=F64, device="meta")
     with pytest.raises(RuntimeError, match="meta"):
         jo.solve(lambda t, y: -y if bool(y.sum() > 0) else y, y0, TIMES, steps=1, adjoint=adjoint)
+
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@CUDA
+@pytest.mark.parametrize("adjoint", EXACT)
+def test_times_on_the_host_get_the_gradient_of_states_on_a_device(adjoint: str) -> None:
+    net, y0, ts = Net(), batch(), vector(*TIMES)
+    expected = gradients(reference(net, y0, ts, counts=(2, 2)), [y0, ts, *net.parameters()])
+    net = net.cuda()
+    start = y0.detach().cuda().requires_grad_()
+    ys = jo.solve(net, start, ts, method="rk4", steps=2, adjoint=adjoint).ys
+    assert ys.is_cuda
+    got = gradients(ys.cpu(), [start, ts, *net.parameters()])
+    assert_equal_gradients([None if bar is None else bar.cpu() for bar in got], expected, rtol=1e-12)
+
+
+@CUDA
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_random_numbers_drawn_on_a_device_are_noticed(adjoint: str) -> None:
+    module = dropout()[0].cuda()
+    with pytest.raises(jo.InputError, match="must not draw random numbers"):
+        jo.solve(lambda t, y: module(y), batch().detach().cuda(), TIMES, steps=1, adjoint=adjoint)
