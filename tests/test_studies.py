@@ -258,7 +258,7 @@ def test_false_training_claim_fails(
     assert all(text in name for name in broken)
 
 
-@pytest.mark.parametrize(("folder", "scale"), [("quick", study.QUICK)])
+@pytest.mark.parametrize(("folder", "scale"), [("quick", study.QUICK), ("full", study.FULL)])
 def test_stored_results_are_of_the_study_as_it_is(folder: str, scale: study.Scale) -> None:
     stored = json.loads((RESULTS / folder / "results.json").read_text())
     assert stored["settings"] == json.loads(json.dumps(study.settings(scale, Library.NUMPY)))
