@@ -77,6 +77,7 @@ def test_leaves_of_every_precision_in_one_state(preset: str) -> None:
 def test_a_state_keeps_its_dtype(dtype: str, preset: str) -> None:
     (_, ys), (y0_bar, ts_bar, params_bar) = differentiated({dtype: MIXED[dtype]}, TS, {dtype: RATES[dtype]}, preset)
     assert {leaf.dtype.name for leaf in jax.tree.leaves((ys, y0_bar, params_bar))} == {dtype}
+    assert ts_bar.dtype == TS.dtype
     np.testing.assert_allclose(ts_bar, exact(widened(dtype))[1][1], atol=ACCURACY[dtype])
 
 
