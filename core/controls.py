@@ -40,12 +40,21 @@ class NodeLayout:
         """The number of steps N."""
         return sum(phase.num_steps for phase in self.phases)
 
-    def places(self, phase: Phase) -> tuple[int | None, ...]:
-        """For each stage its node, counted from the first node of its step; None for the start of the next step."""
+    def places(self, phase: Phase, c: Sequence[float] | None = None) -> tuple[int | None, ...]:
+        """For each stage its node, counted from the first node of its step; None for the start of the next step.
+
+        Or for each of the abscissae c, all of which must have a node.
+        """
+        c = phase.stepper.c if c is None else c
         if self.sampling == "steps":
-            return (0,) * len(phase.stepper.c)
-        ranks = {c: rank for rank, c in enumerate(self._own(phase))}
-        return tuple(ranks.get(c) for c in phase.stepper.c)
+            return (0,) * len(c)
+        ranks = {node: rank for rank, node in enumerate(self._own(phase))}
+        return tuple(ranks.get(node) for node in c)
+
+    def has_nodes(self, phase: Phase, c: Sequence[float]) -> bool:
+        """Whether every step of a phase has a node at each of the abscissae c."""
+        ends = [1.0] if self._reads_ends or self.has_end_node else []
+        return self.sampling == "steps" or set(c) <= {*self._own(phase), *ends}
 
     @cached_property
     def bases(self) -> list[int]:

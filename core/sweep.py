@@ -19,6 +19,7 @@ from .protocols import (
     Record,
     StageReply,
     State,
+    Stepper,
     Time,
 )
 
@@ -65,14 +66,12 @@ class Sweep:
         backend, method = self.backend, self.method
         state: Any = method.start(y0), backend.buffer(len(self.grid.counts) + 1, y0)
         records = []
-        for phase, steps in self._phases():
+        for phase, steps in self.phases():
 
             def body(state: Any, step: Any, phase: Phase = phase) -> Any:
                 carry, outputs = state
-                k, start, share, _, *nodes = step
-                t, h = self.grid.place(self.ts, k, start, share)
-                carry, kept = record.advance(self, carry, self._moment(phase, t, h, nodes, y0))
-                return (carry, backend.put(outputs, k + 1, method.output(carry))), kept
+                carry, kept = record.advance(self, carry, self.moment(phase, step, y0))
+                return (carry, backend.put(outputs, step[0] + 1, method.output(carry))), kept
 
             state, kept = backend.scan(body, state, steps)
             records.append(kept)
@@ -81,35 +80,37 @@ class Sweep:
 
     def retreat(self, records: Any, record: Record, bars: Bars) -> tuple[Bars, Any]:
         """The whole way back, last step first: (bars, for each phase what each step sends to its stages' controls)."""
-        backend, method = self.backend, self.method
-        like = backend.take(bars.ys, 0)
         sent = []
-        for (phase, steps), kept in reversed(list(zip(self._phases(), records, strict=True))):
+        for (phase, steps), kept in reversed(list(zip(self.phases(), records, strict=True))):
 
-            def body(bars: Bars, step: Any, phase: Phase = phase) -> tuple[Bars, State]:
-                (k, start, share, is_end, *nodes), kept = step
-                t, h = self.grid.place(self.ts, k, start, share)
-                carry = backend.choose(
-                    is_end,
-                    lambda: method.output_vjp(bars.carry, backend.take(bars.ys, k + 1), backend),
-                    lambda: bars.carry,
-                )
-                moment = self._moment(phase, t, h, nodes, like)
-                bars, t_bar, h_bar, sent = self._pull_step(
-                    record.linearizations(self, kept, moment), moment, bars._replace(carry=carry)
-                )
-                if bars.ts is not None:
-                    ts_bar = self.grid.place_vjp(backend, bars.ts, (k, start, share), t_bar, h_bar)
-                    bars = bars._replace(ts=ts_bar)
-                if self.keeps_costates:
-                    sent += method.start_vjp(bars.carry)
-                return bars, sent
+            def body(bars: Bars, row: Any, phase: Phase = phase) -> tuple[Bars, State]:
+                step, kept = row
+                return self.pull_step(phase, step, record, kept, bars)
 
-            bars, from_phase = backend.scan(body, bars, (steps, kept), reverse=True)
+            bars, from_phase = self.backend.scan(body, bars, (steps, kept), reverse=True)
             sent.append(from_phase)
         return bars, tuple(reversed(sent))
 
-    def _phases(self) -> Iterator[tuple[Phase, Any]]:
+    def pull_step(self, phase: Phase, step: Any, record: Record, kept: Any, bars: Bars) -> tuple[Bars, State]:
+        """One step of the way back, from its row in ``phases``: (bars, what it sends to its stages' controls)."""
+        backend, method = self.backend, self.method
+        k, start, share, is_end, *_ = step
+        carry = backend.choose(
+            is_end,
+            lambda: method.output_vjp(bars.carry, backend.take(bars.ys, k + 1), backend),
+            lambda: bars.carry,
+        )
+        moment = self.moment(phase, step, backend.take(bars.ys, 0))
+        bars, t_bar, h_bar, sent = self._pull_stages(
+            record.linearizations(self, kept, moment), moment, bars._replace(carry=carry)
+        )
+        if bars.ts is not None:
+            bars = bars._replace(ts=self.grid.place_vjp(backend, bars.ts, (k, start, share), t_bar, h_bar))
+        if self.keeps_costates:
+            sent += method.start_vjp(bars.carry)
+        return bars, sent
+
+    def phases(self) -> Iterator[tuple[Phase, Any]]:
         """Each phase with the rows of its steps: the grid's, and the first nodes of each step and of the next."""
         rows: tuple[Any, ...] = self.grid.steps
         if self.controls is not None:
@@ -121,28 +122,33 @@ class Sweep:
             yield phase, tuple(row[first:last] for row in rows)
             first = last
 
-    def _moment(self, phase: Phase, t: Time, h: Time, nodes: Sequence[Any], state: State) -> Moment:
-        """The step size, and the stage times and thetas, each made once for stages that share it."""
-        like, stepper = state[self.clock], phase.stepper
+    def moment(self, phase: Phase, step: Any, state: State, stepper: Stepper | None = None) -> Moment:
+        """The step size, and the stage times and thetas, each made once for stages that share it.
+
+        ``step`` is a row of ``phases``; ``stepper`` takes it, the phase's own one by default.
+        """
+        k, start, share, _, *nodes = step
+        t, h = self.grid.place(self.ts, k, start, share)
+        like, stepper = state[self.clock], phase.stepper if stepper is None else stepper
         times: dict[float, Array] = {}
         for c in stepper.c:
             if c not in times:
                 times[c] = self.backend.time(t + c * h if c else t, like)
-        return Moment(h, stepper, tuple([times[c] for c in stepper.c]), self._thetas(phase, nodes))
+        return Moment(h, stepper, tuple([times[c] for c in stepper.c]), self._thetas(phase, stepper.c, nodes))
 
-    def _thetas(self, phase: Phase, nodes: Sequence[Any]) -> tuple[State, ...]:
+    def _thetas(self, phase: Phase, c: Sequence[float], nodes: Sequence[Any]) -> tuple[State, ...]:
         if self.controls is None:
-            return (self.theta,) * len(phase.stepper.c)
+            return (self.theta,) * len(c)
         base, following = nodes
         read: dict[int | None, State] = {}
-        places = self.controls.layout.places(phase)
+        places = self.controls.layout.places(phase, c)
         for place in places:
             if place not in read:
                 node = following if place is None else base + place
                 read[place] = self.theta + self.backend.take(self.controls.nodes, node)
         return tuple([read[place] for place in places])
 
-    def _pull_step(self, linearization: Any, moment: Moment, bars: Bars) -> tuple[Bars, Array | None, Any, State]:
+    def _pull_stages(self, linearization: Any, moment: Moment, bars: Bars) -> tuple[Bars, Array | None, Any, State]:
         """Pull the carry's cotangent back through one step.
 
         Adds to theta; returns the cotangents of t_n and h_n, and those of the controls that its stages read.

@@ -357,12 +357,12 @@ def test_refining_is_differentiable_in_torch_and_jax() -> None:
 # What must be caught.
 
 
-def ends_read_at_starts(layout: NodeLayout, phase: Phase) -> tuple[int | None, ...]:
-    return tuple(place or 0 for place in PLACES(layout, phase))
+def ends_read_at_starts(layout: NodeLayout, phase: Phase, *c: Any) -> tuple[int | None, ...]:
+    return tuple(place or 0 for place in PLACES(layout, phase, *c))
 
 
-def one_node_late(layout: NodeLayout, phase: Phase) -> tuple[int | None, ...]:
-    return tuple(place and place - 1 for place in PLACES(layout, phase))
+def one_node_late(layout: NodeLayout, phase: Phase, *c: Any) -> tuple[int | None, ...]:
+    return tuple(place and place - 1 for place in PLACES(layout, phase, *c))
 
 
 PLACES = NodeLayout.places
