@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,20 @@ class EagerBackend:
             ys.reverse()
         return carry, ys
 
+    def while_loop(self, condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
+        """A Python loop."""
+        while condition(state):
+            state = body(state)
+        return state
+
+    def scalar(self, value: Array) -> float:
+        """A Python float."""
+        return float(value)
+
+    def num_entries(self, state: State) -> int:
+        """The number of entries of all leaves."""
+        return sum(math.prod(leaf.shape) for leaf in state)
+
     def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """The one branch that is needed."""
         return then() if condition else otherwise()
@@ -38,12 +53,20 @@ class EagerBackend:
         """A list of rows."""
         return [row] * length
 
-    def put(self, buffer: Any, index: Any, row: State) -> Any:
-        """The same list, one row replaced."""
-        buffer[index] = row
+    def recorder(self, capacity: int, row: Any) -> Any:
+        """A list that grows."""
+        return []
+
+    def put(self, buffer: Any, index: Any, row: Any, where: Any = True) -> Any:
+        """The same list, one row replaced or appended."""
+        if where:
+            if index == len(buffer):
+                buffer.append(row)
+            else:
+                buffer[index] = row
         return buffer
 
-    def take(self, buffer: Any, index: Any) -> State:
+    def take(self, buffer: Any, index: Any) -> Any:
         """One row."""
         return buffer[index]
 

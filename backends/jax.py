@@ -24,23 +24,46 @@ class JaxBackend:
         xs = jax.tree.map(_row, xs, is_leaf=lambda part: isinstance(part, list))
         return jax.lax.scan(body, carry, xs, reverse=reverse)
 
+    def while_loop(self, condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
+        """``lax.while_loop`` whose condition has no batch axis.
+
+        With one, every pass would select the whole state, buffers included, between its old and its new value.
+        """
+        return jax.lax.while_loop(lambda state: _any(condition(state)), body, jax.tree.map(jnp.asarray, state))
+
+    def scalar(self, value: Array) -> Array:
+        """A 0-d array of the dtype of times, without gradient."""
+        return jax.lax.stop_gradient(value).astype(jnp.result_type(float))
+
+    def num_entries(self, state: State) -> int:
+        """The number of entries of all leaves."""
+        return sum(leaf.size for leaf in state)
+
     def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """Both branches, selected: a conditional would become this under ``vmap`` anyway."""
         return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then(), otherwise())
 
     def buffer(self, length: int, row: State) -> Any:
         """Arrays with a leading axis."""
-        return tuple(jnp.broadcast_to(leaf[None], (length, *leaf.shape)) for leaf in row)
+        return self.recorder(length, row)
 
-    def put(self, buffer: Any, index: Any, row: State) -> Any:
+    def recorder(self, capacity: int, row: Any) -> Any:
+        """Arrays with a leading axis."""
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(leaf)[None], (capacity, *jnp.shape(leaf))), row)
+
+    def put(self, buffer: Any, index: Any, row: Any, where: Any = True) -> Any:
         """One row replaced: in place inside a loop, where the compiler aliases the buffers."""
-        return tuple(
-            jax.lax.dynamic_update_index_in_dim(leaf, value, index, 0) for leaf, value in zip(buffer, row, strict=True)
-        )
 
-    def take(self, buffer: Any, index: Any) -> State:
+        def replaced(leaf: Array, value: Any) -> Array:
+            if where is not True:
+                value = jnp.where(where, value, jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False))
+            return jax.lax.dynamic_update_index_in_dim(leaf, jnp.asarray(value, dtype=leaf.dtype), index, 0)
+
+        return jax.tree.map(replaced, buffer, row)
+
+    def take(self, buffer: Any, index: Any) -> Any:
         """One row."""
-        return tuple(jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False) for leaf in buffer)
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), buffer)
 
     def stack(self, buffer: Any) -> State:
         """The buffer itself."""
@@ -61,7 +84,7 @@ class JaxBackend:
             wide = jnp.float32 if first.dtype.itemsize == 2 else first.dtype
             total = _scaled(first.astype(wide), coefficients[0], wide)
             for coefficient, term in zip(coefficients[1:], terms[1:], strict=True):
-                total = total + coefficient * term[place].astype(wide)
+                total = total + _scaled(term[place].astype(wide), coefficient, wide)
             total = _scaled(total, scale, wide)
             if base is not None:
                 total = base[place].astype(wide) + total
@@ -93,6 +116,17 @@ class JaxBackend:
     def all_finite(self, states: State) -> Array:
         """A truth value on the device."""
         return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in states]).all()
+
+
+@jax.custom_batching.custom_vmap
+def _any(condition: Array) -> Array:
+    """The condition, without a batch axis: whether it holds in any lane."""
+    return condition
+
+
+@_any.def_vmap
+def _any_of_lanes(axis_size: int, is_batched: Sequence[bool], condition: Array) -> tuple[Array, bool]:
+    return _any(jnp.any(condition, axis=0) if is_batched[0] else condition), False
 
 
 def _pair_leaf(left: Array, right: Array) -> Array:

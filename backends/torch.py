@@ -18,6 +18,10 @@ _HALVES = (torch.float16, torch.bfloat16)
 class TorchBackend(EagerBackend):
     """Differs from the generic backend in speed only."""
 
+    def scalar(self, value: torch.Tensor) -> float:
+        """A Python float."""
+        return value.item()
+
     def stack(self, buffer: Any) -> State:
         """Every leaf stacked along a new leading axis."""
         return tuple(torch.stack(leaves) for leaves in zip(*buffer, strict=True))

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import InputError
 from .protocols import Array, Backend, Time
@@ -57,6 +57,45 @@ class FixedGrid:
                 row = ops.linear_combination(row, dt, (1.0,), ((t_bar,),))
             row = ops.linear_combination(row, dh, (1.0,), ((h_bar,),))
             ts_bar = ops.put(ts_bar, place, row)
+        return ts_bar
+
+
+class AcceptedStep(NamedTuple):
+    """One accepted step: h is signed, and the step starts ``offset`` after the stop ``segment``."""
+
+    segment: Any
+    offset: Time
+    h: Time
+    is_end: Any
+    """Whether the step ends at the next stop; its size then is what is left to it."""
+
+
+@dataclass(frozen=True)
+class Stops:
+    """The times that adaptive steps must end at: start, end, and what the user asked for between them.
+
+    ``times`` are the ones that the solution depends on, perhaps with a gradient, ``known`` those that decide about
+    steps; ``rows[i]`` is the place of stop i in ts, or -1.
+    """
+
+    times: Any
+    known: Any
+    rows: Any
+    are_jumps: tuple[bool, ...]
+
+    def place(self, ops: Backend, step: AcceptedStep) -> tuple[Time, Time]:
+        """(t_n, h_n) of an accepted step, as a function of the stops with everything else frozen."""
+        t = self.times[step.segment] + step.offset
+        return t, ops.choose(step.is_end, lambda: self.times[step.segment + 1] - t, lambda: step.h)
+
+    def place_vjp(self, ops: Backend, ts_bar: Any, step: AcceptedStep, t_bar: Array | None, h_bar: Array) -> Any:
+        """The buffer ts_bar with the cotangents of one step's t_n (None for zero) and h_n added."""
+        zero = ops.zeros((h_bar,))[0]
+        clipped = ops.choose(step.is_end, lambda: h_bar, lambda: zero)
+        start = ops.linear_combination((zero if t_bar is None else t_bar,), 1.0, (-1.0,), ((clipped,),))
+        for row, bar in ((self.rows[step.segment], start), (self.rows[step.segment + 1], (clipped,))):
+            total = ops.linear_combination(ops.take(ts_bar, row), 1.0, (1.0,), (bar,))
+            ts_bar = ops.put(ts_bar, row, total, where=row >= 0)
         return ts_bar
 
 

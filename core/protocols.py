@@ -141,6 +141,12 @@ class Record(Protocol):
     def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
         """One step forward: (next carry, what is kept)."""
 
+    def evaluate(self, sweep: Any, t: Array, y: State, theta: State) -> tuple[State, Any]:
+        """One field evaluation of a step that another takes: (value, what is kept of it)."""
+
+    def keep(self, carry: Carry, evaluations: Sequence[Any]) -> Any:
+        """What is kept of a step that another took."""
+
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """Gives the linearization of stage i; asked for once each, last stage first."""
 
@@ -171,16 +177,32 @@ class Backend(Protocol):
         xs is a tuple of equally long lists of Python numbers or of stacks made by a scan; so are the ys.
         """
 
+    def while_loop(self, condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
+        """``state = body(state)`` while condition(state) holds.
+
+        Where several lanes run at once, the body goes on until the condition holds in none: it must leave the state of
+        a lane alone where it does not hold.
+        """
+
+    def scalar(self, value: Array) -> Time:
+        """A number of the kind of times, without gradient, from a 0-d real array: the host read of eager libraries."""
+
+    def num_entries(self, state: State) -> int:
+        """The number of entries of all leaves."""
+
     def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """then() where condition holds, else otherwise(); a traced library may run both."""
 
     def buffer(self, length: int, row: State) -> Any:
         """Room for ``length`` rows, each like ``row`` and equal to it."""
 
-    def put(self, buffer: Any, index: Any, row: State) -> Any:
-        """The buffer with one row replaced; the old buffer must not be used again."""
+    def recorder(self, capacity: int, row: Any) -> Any:
+        """A buffer for at most ``capacity`` rows like ``row``, a pytree of arrays and numbers, put in order."""
 
-    def take(self, buffer: Any, index: Any) -> State:
+    def put(self, buffer: Any, index: Any, row: Any, where: Any = True) -> Any:
+        """The buffer with one row replaced, if ``where`` holds; the old buffer must not be used again."""
+
+    def take(self, buffer: Any, index: Any) -> Any:
         """One row of a buffer."""
 
     def stack(self, buffer: Any) -> State:

@@ -11,19 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .protocols import Carry, Linearization, Moment, State, StepRequests
+from .protocols import Array, Carry, Linearization, Moment, State, StepRequests
 
 
 def _requests(sweep: Any, carry: Carry, moment: Moment) -> StepRequests:
     return moment.stepper.step(sweep.backend, carry, moment.h)
-
-
-def _finish(requests: StepRequests, f: State) -> Carry:
-    try:
-        requests.send(f)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("a step asked for more field values than its stepper has stages")
 
 
 def _stage_inputs(sweep: Any, requests: StepRequests, moment: Moment) -> list[State]:
@@ -32,13 +24,6 @@ def _stage_inputs(sweep: Any, requests: StepRequests, moment: Moment) -> list[St
     for t, theta in zip(moment.times[:-1], moment.thetas[:-1], strict=True):
         inputs.append(requests.send(sweep.field(t, inputs[-1], theta)))
     return inputs
-
-
-def _run(sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, list[State]]:
-    """(next carry, inputs of all stages) with plain field evaluations."""
-    requests = _requests(sweep, carry, moment)
-    inputs = _stage_inputs(sweep, requests, moment)
-    return _finish(requests, sweep.field(moment.times[-1], inputs[-1], moment.thetas[-1])), inputs
 
 
 def _linearize_stages(sweep: Any, requests: StepRequests, moment: Moment) -> list[Linearization]:
@@ -59,13 +44,39 @@ def _one_at_a_time(sweep: Any, inputs: Sequence[State], moment: Moment) -> Calla
     return linearize
 
 
-@dataclass(frozen=True)
-class Nothing:
-    """Keeps nothing: a solve without a gradient."""
+class Evaluated:
+    """A record made of what is kept of each field evaluation of a step, whoever takes the step."""
+
+    def evaluate(self, sweep: Any, t: Array, y: State, theta: State) -> tuple[State, Any]:
+        """(the field's value, what is kept of its evaluation)."""
+        return sweep.field(t, y, theta), None
+
+    def keep(self, carry: Carry, evaluations: Sequence[Any]) -> Any:
+        """What is kept of a step from ``carry``."""
+        raise NotImplementedError
 
     def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
-        """One step forward."""
-        return _run(sweep, carry, moment)[0], ()
+        """One step forward: (next carry, what is kept)."""
+        requests = _requests(sweep, carry, moment)
+        kept = []
+        y = next(requests)
+        try:
+            for t, theta in zip(moment.times, moment.thetas, strict=True):
+                f, evaluation = self.evaluate(sweep, t, y, theta)
+                kept.append(evaluation)
+                y = requests.send(f)
+        except StopIteration as done:
+            return done.value, self.keep(carry, kept)
+        raise AssertionError("a step asked for more field values than its stepper has stages")
+
+
+@dataclass(frozen=True)
+class Nothing(Evaluated):
+    """Keeps nothing: a solve without a gradient."""
+
+    def keep(self, carry: Carry, evaluations: Sequence[Any]) -> Any:
+        """Nothing."""
+        return ()
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """There is nothing to linearize from."""
@@ -73,15 +84,15 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class Carries:
+class Carries(Evaluated):
     """Keeps the carry; recomputes the stage inputs; one field graph lives at a time.
 
     Backward cost per step: s - 1 field evaluations and s field linearizations and VJPs.
     """
 
-    def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
-        """One step forward."""
-        return _run(sweep, carry, moment)[0], carry
+    def keep(self, carry: Carry, evaluations: Sequence[Any]) -> Any:
+        """The carry."""
+        return carry
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """Recomputes the stage inputs at once, then linearizes stage by stage."""
@@ -103,16 +114,19 @@ class WholeSteps(Carries):
 
 
 @dataclass(frozen=True)
-class StageInputs:
+class StageInputs(Evaluated):
     """Keeps the inputs of every stage; one field graph lives at a time.
 
     Backward cost per step: s field linearizations and VJPs.
     """
 
-    def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
-        """One step forward."""
-        carry, inputs = _run(sweep, carry, moment)
-        return carry, tuple(inputs)
+    def evaluate(self, sweep: Any, t: Array, y: State, theta: State) -> tuple[State, Any]:
+        """(the field's value, its input)."""
+        return sweep.field(t, y, theta), y
+
+    def keep(self, carry: Carry, evaluations: Sequence[Any]) -> Any:
+        """The inputs of all stages."""
+        return tuple(evaluations)
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """Linearizes stage by stage."""
@@ -120,17 +134,20 @@ class StageInputs:
 
 
 @dataclass(frozen=True)
-class Graphs:
+class Graphs(Evaluated):
     """Keeps the linearization of every stage: backpropagation without a framework. Eager libraries only.
 
     Backward cost per step: s field VJPs.
     """
 
-    def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
-        """One step forward."""
-        requests = _requests(sweep, carry, moment)
-        stages = _linearize_stages(sweep, requests, moment)
-        return _finish(requests, stages[-1].f), tuple(stages)
+    def evaluate(self, sweep: Any, t: Array, y: State, theta: State) -> tuple[State, Any]:
+        """(the field's value, its linearization)."""
+        linearization = sweep.field.linearize(t, y, theta)
+        return linearization.f, linearization
+
+    def keep(self, carry: Carry, evaluations: Sequence[Any]) -> Any:
+        """The linearizations of all stages."""
+        return tuple(evaluations)
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """The linearizations that were kept."""

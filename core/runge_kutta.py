@@ -26,7 +26,7 @@ class Sparse(NamedTuple):
     places: tuple[int, ...]
 
 
-def _sparse(coefficients: list[float]) -> Sparse:
+def sparse(coefficients: list[float]) -> Sparse:
     kept = [(c, place) for place, c in enumerate(coefficients) if c != 0.0]
     return Sparse(tuple(c for c, _ in kept), tuple(place for _, place in kept))
 
@@ -43,8 +43,71 @@ def mean_slope(ops: Backend, h: Time, pairs: Sequence[tuple[State, State | None]
     return total
 
 
+class Stages:
+    """The stages of one explicit Runge-Kutta step, and its pullback: what every stepper here shares.
+
+    A subclass gives the abscissae ``c`` of the stages that are evaluated, and the rows of a and b of a tableau.
+    """
+
+    c: tuple[float, ...]
+    tableau: Tableau
+
+    @cached_property
+    def _rows(self) -> tuple[Sparse, ...]:
+        return tuple(sparse(list(row)) for row in self.tableau.floats.a[: len(self.c)])
+
+    @cached_property
+    def _weights(self) -> Sparse:
+        return sparse(list(self.tableau.floats.b[: len(self.c)]))
+
+    @cached_property
+    def _columns(self) -> tuple[Sparse, ...]:
+        """For each stage the terms of v_i / h: place s is lam, place j is l_j; empty if v_i is zero by the tableau."""
+        a, b, s = self.tableau.floats.a, self.tableau.floats.b, len(self.c)
+        columns: dict[int, Sparse] = {}
+        for i in reversed(range(s)):
+            used = [a[j][i] if j > i and columns[j].places else 0.0 for j in range(s)]
+            columns[i] = sparse([*used, b[i]])
+        return tuple(columns[i] for i in range(s))
+
+    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        """One step; yields the stage inputs Y_i in order and receives k_i. Cost: s field evaluations."""
+        y = carry[0]
+        k: list[State] = []
+        for coefficients, places in self._rows:
+            stage = ops.linear_combination(y, h, coefficients, [k[j] for j in places]) if places else y
+            k.append((yield stage))
+        coefficients, places = self._weights
+        return (ops.linear_combination(y, h, coefficients, [k[j] for j in places]),)
+
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time, slope_bars: Sequence[State] = ()) -> StepPullRequests:
+        """The exact pullback of one step, last stage first. Cost: one field VJP per stage.
+
+        ``slope_bars`` are cotangents of the field values k_i from elsewhere, one for every stage, or none at all.
+        """
+        lam = carry_bar[0]
+        s = len(self.c)
+        terms: list[State] = [()] * s + [lam]
+        pulled: list[State] = []
+        pairs: list[tuple[State, State | None]] = []
+        for i in reversed(range(s)):
+            coefficients, places = self._columns[i]
+            base = slope_bars[i] if slope_bars else None
+            if places:
+                v = ops.linear_combination(base, h, coefficients, [terms[j] for j in places])
+            elif base is not None:
+                v = base
+            else:
+                continue
+            f, terms[i] = yield i, v
+            pulled.append(terms[i])
+            pairs.append((v, f))
+        lam = ops.linear_combination(lam, 1.0, (1.0,) * len(pulled), pulled)
+        return (lam,), mean_slope(ops, h, pairs)
+
+
 @dataclass(frozen=True)
-class RungeKutta:
+class RungeKutta(Stages):
     """The explicit Runge-Kutta method of a tableau, on the carry ``(y,)``.
 
     Stages that the solution does not use (the last of a first-same-as-last pair) are left out: dopri5 takes six
@@ -67,24 +130,6 @@ class RungeKutta:
     def c(self) -> tuple[float, ...]:
         """The abscissae of the stages that are evaluated."""
         return self.tableau.floats.c[: self.tableau.num_solution_stages]
-
-    @cached_property
-    def _rows(self) -> tuple[Sparse, ...]:
-        return tuple(_sparse(list(row)) for row in self.tableau.floats.a[: len(self.c)])
-
-    @cached_property
-    def _weights(self) -> Sparse:
-        return _sparse(list(self.tableau.floats.b[: len(self.c)]))
-
-    @cached_property
-    def _columns(self) -> tuple[Sparse, ...]:
-        """For each stage the terms of v_i / h: place s is lam, place j is l_j; empty if v_i is zero by the tableau."""
-        a, b, s = self.tableau.floats.a, self.tableau.floats.b, len(self.c)
-        columns: dict[int, Sparse] = {}
-        for i in reversed(range(s)):
-            used = [a[j][i] if j > i and columns[j].places else 0.0 for j in range(s)]
-            columns[i] = _sparse([*used, b[i]])
-        return tuple(columns[i] for i in range(s))
 
     needs_equal_steps = False
     has_end_node = False
@@ -112,31 +157,3 @@ class RungeKutta:
     def output_vjp(self, carry_bar: Carry, y_bar: State, ops: Backend) -> Carry:
         """carry_bar with the cotangent of the output added."""
         return (ops.linear_combination(carry_bar[0], 1.0, (1.0,), (y_bar,)),)
-
-    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
-        """One step; yields the stage inputs Y_i in order and receives k_i. Cost: s field evaluations."""
-        y = carry[0]
-        k: list[State] = []
-        for coefficients, places in self._rows:
-            stage = ops.linear_combination(y, h, coefficients, [k[j] for j in places]) if places else y
-            k.append((yield stage))
-        coefficients, places = self._weights
-        return (ops.linear_combination(y, h, coefficients, [k[j] for j in places]),)
-
-    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
-        """The exact pullback of one step, last stage first. Cost: one field VJP per stage."""
-        lam = carry_bar[0]
-        s = len(self.c)
-        terms: list[State] = [()] * s + [lam]
-        pulled: list[State] = []
-        pairs: list[tuple[State, State | None]] = []
-        for i in reversed(range(s)):
-            coefficients, places = self._columns[i]
-            if not places:
-                continue
-            v = ops.linear_combination(None, h, coefficients, [terms[j] for j in places])
-            f, terms[i] = yield i, v
-            pulled.append(terms[i])
-            pairs.append((v, f))
-        lam = ops.linear_combination(lam, 1.0, (1.0,) * len(pulled), pulled)
-        return (lam,), mean_slope(ops, h, pairs)
