@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
-from .errors import unknown_name
-from .protocols import Recovery, State
+from .errors import InputError, unknown_name
+from .methods import REVERSIBLE
+from .protocols import Array, Method, Recovery, State
 from .records import Carries, Graphs, StageInputs, WholeSteps
 from .recovery import Kept, Restart
+from .stepped_back import SteppedBack
 from .sweep import Bars, Sweep
 
 RECOVERIES: dict[str, Recovery] = {
@@ -27,17 +29,35 @@ RECOVERIES: dict[str, Recovery] = {
     # N y, in the backward pass only, + s y + L; N (4 s - 1) evaluations and N s VJPs
     "restart": Restart(Carries()),
 }
+"""What every method can have."""
+STEPPED_BACK: dict[str, SteppedBack] = {
+    # 2 carries + s y + L; with s_b evaluations to step back N (2 s - 1 + s_b + s) evaluations and N s VJPs
+    "reversible": SteppedBack(("exact",)),
+    # the same; the gradient is as wrong as the inverse (Sander et al. 2022, arXiv 2205.14612)
+    "reconstruct": SteppedBack(("exact", "approximate")),
+}
+"""What methods can have whose steps have an inverse."""
 DEFAULT = "symplectic"
 
 
-def find_adjoint(adjoint: str | Recovery) -> tuple[str, Recovery]:
-    """(name, recovery) of a preset, ``"auto"`` being the default one, or of a recovery object."""
+def find_adjoint(adjoint: str | Recovery, method: Method) -> tuple[str, Recovery]:
+    """(name, recovery) of a preset, ``"auto"`` being the default one, or of a recovery object, if the method has it."""
+    presets: dict[str, Recovery] = {**RECOVERIES, **STEPPED_BACK}
     if isinstance(adjoint, Recovery):
-        return type(adjoint).__name__, adjoint
-    name = DEFAULT if adjoint == "auto" else adjoint
-    if not isinstance(name, str) or name not in RECOVERIES:
-        raise unknown_name("solve", "adjoint", adjoint, ["auto", *RECOVERIES])
-    return name, RECOVERIES[name]
+        name, recovery = type(adjoint).__name__, adjoint
+    else:
+        name = DEFAULT if adjoint == "auto" else adjoint
+        if not isinstance(name, str) or name not in presets:
+            raise unknown_name("solve", "adjoint", adjoint, ["auto", *presets])
+        recovery = presets[name]
+    if isinstance(recovery, SteppedBack) and not recovery.fits(method):
+        kind = "an inverse" if "approximate" in recovery.inverses else "an exact inverse"
+        legal = sorted(["auto", *RECOVERIES, *(key for key, found in STEPPED_BACK.items() if found.fits(method))])
+        raise InputError(
+            f"solve: adjoint {name!r} must have a method whose steps have {kind}; got {method.name!r}. Use one of its "
+            f"adjoints: {', '.join(legal)}; or a reversible method: {', '.join(REVERSIBLE)}."
+        )
+    return name, recovery
 
 
 class Gradient(NamedTuple):
@@ -47,6 +67,8 @@ class Gradient(NamedTuple):
     theta: State
     ts: State | None
     controls: State
+    error: Array | None = None
+    """How far the backward pass missed the initial state, if it stepped back."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +90,7 @@ class Backward:
         ts_bar = None
         if sweep.field.needs_time:
             zero = backend.zeros((backend.time(0.0, first[sweep.clock]),), wide=True)
-            ts_bar = backend.buffer(len(sweep.grid.counts) + 1, zero)
+            ts_bar = backend.buffer(sweep.num_times, zero)
         carry_bar = sweep.method.carry_zeros(backend.zeros(first))
         theta_bar = backend.zeros(sweep.field.wanted(sweep.theta), wide=True)
         return self.recovery.backward(sweep, self.tape, Bars(rows, carry_bar, theta_bar, ts_bar))
@@ -96,4 +118,4 @@ def pull_back(backward: Backward, correction: Correction) -> Gradient:
     first = backend.take(backend.unstack(backward.ys_bar), 0)
     y0_bar = backend.linear_combination(method.start_vjp(bars.carry), 1.0, (1.0,), (first,))
     ts_bar = None if bars.ts is None else backend.stack(bars.ts)
-    return Gradient(y0_bar, bars.theta, ts_bar, correction.controls(backward, sent))
+    return Gradient(y0_bar, bars.theta, ts_bar, correction.controls(backward, sent), bars.error)

@@ -35,6 +35,8 @@ class _LeapfrogStart:
     """The first step: (z_0, z_0) -> (z_0, z_1)."""
 
     one_step: RungeKutta
+    c_back = ()
+    inverse = "exact"
 
     @property
     def c(self) -> tuple[float, ...]:
@@ -48,12 +50,25 @@ class _LeapfrogStart:
         (lam,), h_bar = yield from self.one_step.step_vjp(ops, (carry_bar[1],), h)
         return (ops.zeros(lam), _sum(ops, lam, carry_bar[0])), h_bar
 
+    def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        yield from ()
+        return carry[0], carry[0]
+
+
+def _leap_back(ops: Backend, carry: Carry, h: Time) -> StepRequests:
+    """(z_n, z_{n+1}) -> (z_{n-1}, z_n)."""
+    now, following = carry
+    k = yield now
+    return ops.linear_combination(following, h, (-2.0,), (k,)), now
+
 
 @dataclass(frozen=True)
 class _LeapfrogStep:
     """(z_{n-1}, z_n) -> (z_n, z_{n+1})."""
 
     c = (0.0,)
+    c_back = (0.0,)
+    inverse = "exact"
 
     def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
         before, now = carry
@@ -66,6 +81,9 @@ class _LeapfrogStep:
         f, y_bar = yield 0, v
         return (following_bar, _sum(ops, now_bar, y_bar)), mean_slope(ops, h, [(v, f)])
 
+    def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        return _leap_back(ops, carry, h)
+
 
 @dataclass(frozen=True)
 class _LeapfrogEnd:
@@ -77,6 +95,11 @@ class _LeapfrogEnd:
 
     gives_smoothed: bool
     c = (0.0, 1.0)
+    c_back = (0.0,)
+
+    @property
+    def inverse(self) -> str | None:
+        return None if self.gives_smoothed else "exact"
 
     def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
         before, now = carry
@@ -97,6 +120,9 @@ class _LeapfrogEnd:
         v = ops.linear_combination(None, h, (2.0,), (last_bar,))
         f, y_bar = yield 0, v
         return (last_bar, _sum(ops, now_bar, half, y_bar)), mean_slope(ops, h, [(v, f), (end_v, end_f)])
+
+    def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        return _leap_back(ops, carry, h)
 
 
 @dataclass(frozen=True)

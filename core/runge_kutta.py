@@ -131,6 +131,17 @@ class RungeKutta(Stages):
         """The abscissae of the stages that are evaluated."""
         return self.tableau.floats.c[: self.tableau.num_solution_stages]
 
+    @cached_property
+    def c_reversed(self) -> tuple[float, ...]:
+        """The abscissae of a step by -h from the end of a step."""
+        return tuple(float(1 - node) for node in self.tableau.c[: len(self.c)])
+
+    @property
+    def c_back(self) -> tuple[float, ...]:
+        """Those of ``step_back``: reversed, but that Euler keeps to its own node, the only control that it reads."""
+        return self.c if len(self.c) == 1 else self.c_reversed
+
+    inverse = "approximate"
     needs_equal_steps = False
     has_end_node = False
 
@@ -157,3 +168,7 @@ class RungeKutta(Stages):
     def output_vjp(self, carry_bar: Carry, y_bar: State, ops: Backend) -> Carry:
         """carry_bar with the cotangent of the output added."""
         return (ops.linear_combination(carry_bar[0], 1.0, (1.0,), (y_bar,)),)
+
+    def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        """The state before a step, nearly: the step by -h. Local error O(h^{p+1}). Cost: s field evaluations."""
+        return self.step(ops, carry, -h)

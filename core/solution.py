@@ -8,10 +8,14 @@ from typing import Any, Generic, TypeVar
 SUCCESS = 0
 NON_FINITE = 1
 BAD_TIMES = 2
+MAX_STEPS = 3
+STEP_UNDERFLOW = 4
 MESSAGES = {
     SUCCESS: "success",
     NON_FINITE: "the state became infinite or not a number",
     BAD_TIMES: "ts was not strictly monotonic, or not equally spaced for a method that needs equal steps",
+    MAX_STEPS: "max_steps steps were tried before the end",
+    STEP_UNDERFLOW: "the step size became too small",
 }
 
 Tree = TypeVar("Tree")
@@ -22,7 +26,8 @@ class Stats:
     """Counts of one solve; on eager libraries its backward pass adds to them when it runs.
 
     ``num_field_evals`` counts every call of the field, ``num_vjps`` every pullback of it. Inside a traced JAX
-    computation they are those of the forward pass.
+    computation they are those of the forward pass. ``reconstruction_error`` is how far a backward pass that steps back
+    missed the initial state, ||y - y0|| / ||y0||; None before it, for other adjoints, and on JAX.
     """
 
     num_steps: int = 0
@@ -30,6 +35,7 @@ class Stats:
     num_rejected: int = 0
     num_field_evals: int = 0
     num_vjps: int = 0
+    reconstruction_error: float | None = None
 
 
 @dataclass

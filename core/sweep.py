@@ -19,7 +19,6 @@ from .protocols import (
     Record,
     StageReply,
     State,
-    Stepper,
     Time,
 )
 
@@ -34,6 +33,8 @@ class Bars(NamedTuple):
     """Totals for the shared leaves of theta whose cotangents are wanted."""
     ts: Any
     """Buffer of totals for every time, or None where no time gradient is wanted."""
+    error: Array | None = None
+    """How far a backward pass that steps back missed the initial state, relative; None for the others."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Sweep:
     controls: Controls | None = None
     keeps_costates: bool = False
     """Whether a step also sends the cotangent of the state it starts from, behind those of its stages' controls."""
+
+    @property
+    def num_times(self) -> int:
+        """The number of ts."""
+        return len(self.ts)
 
     @property
     def num_steps(self) -> int:
@@ -122,19 +128,19 @@ class Sweep:
             yield phase, tuple(row[first:last] for row in rows)
             first = last
 
-    def moment(self, phase: Phase, step: Any, state: State, stepper: Stepper | None = None) -> Moment:
+    def moment(self, phase: Phase, step: Any, state: State, c: Sequence[float] | None = None) -> Moment:
         """The step size, and the stage times and thetas, each made once for stages that share it.
 
-        ``step`` is a row of ``phases``; ``stepper`` takes it, the phase's own one by default.
+        ``step`` is a row of ``phases``; the stages lie at the abscissae c, by default at those of the stepper.
         """
         k, start, share, _, *nodes = step
         t, h = self.grid.place(self.ts, k, start, share)
-        like, stepper = state[self.clock], phase.stepper if stepper is None else stepper
+        like, c = state[self.clock], phase.stepper.c if c is None else c
         times: dict[float, Array] = {}
-        for c in stepper.c:
-            if c not in times:
-                times[c] = self.backend.time(t + c * h if c else t, like)
-        return Moment(h, stepper, tuple([times[c] for c in stepper.c]), self._thetas(phase, stepper.c, nodes))
+        for place in c:
+            if place not in times:
+                times[place] = self.backend.time(t + place * h if place else t, like)
+        return Moment(h, phase.stepper, tuple([times[place] for place in c]), self._thetas(phase, c, nodes))
 
     def _thetas(self, phase: Phase, c: Sequence[float], nodes: Sequence[Any]) -> tuple[State, ...]:
         if self.controls is None:
@@ -148,8 +154,10 @@ class Sweep:
                 read[place] = self.theta + self.backend.take(self.controls.nodes, node)
         return tuple([read[place] for place in places])
 
-    def _pull_stages(self, linearization: Any, moment: Moment, bars: Bars) -> tuple[Bars, Array | None, Any, State]:
-        """Pull the carry's cotangent back through one step.
+    def _pull_stages(
+        self, linearization: Any, moment: Moment, bars: Bars, slope_bars: Sequence[State] = ()
+    ) -> tuple[Bars, Array | None, Any, State]:
+        """Pull the carry's cotangent, and those of the stages' field values if given, back through one step.
 
         Adds to theta; returns the cotangents of t_n and h_n, and those of the controls that its stages read.
         """
@@ -175,7 +183,8 @@ class Sweep:
                 stage_t_bars.append((stage_t_bar,))
             return StageReply(f, y_bar)
 
-        requests = stepper.step_vjp(backend, bars.carry, moment.h)
+        more = (slope_bars,) if slope_bars else ()
+        requests = stepper.step_vjp(backend, bars.carry, moment.h, *more)
         reply: Any = None
         try:
             while True:

@@ -191,7 +191,7 @@ def solve(
         >>> bool(abs(jax.grad(loss)(0.5) + 3 * jnp.exp(-0.5)) < 1e-5)
         True
     """
-    name, recovery = find_adjoint(adjoint)
+    name, recovery = find_adjoint(adjoint, find_method(method))
     arguments.check_correction("solve", correction, name)
     arguments.check_field("solve", field)
     arguments.check_on_failure("solve", on_failure)

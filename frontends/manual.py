@@ -22,6 +22,7 @@ from janode.core.protocols import Array, Cotangent, Method, Recovery, State
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
 from janode.core.solution import Gradients, Solution, Stats
+from janode.core.stepped_back import report
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
@@ -168,8 +169,7 @@ def _prepare(
     controls: Any,
     sampling: str,
     method: str | Tableau | Method,
-    steps: int | None,
-    step_size: float | None,
+    stepping: Stepping,
     on_failure: str,
 ) -> tuple[Sweep, _ManualField]:
     """Check every argument and put the solve together; no field evaluation yet."""
@@ -184,16 +184,15 @@ def _prepare(
     arguments.check_devices(where, leaves, paths)
     times = arguments.read_times(where, ts)
     chosen, backend = find_method(method), array_backend(xp)
-    grid = arguments.fixed_grid(where, times, steps, step_size, chosen)
-    read = None
-    if controls is not None:
-        layout = node_layout(where, chosen, grid.num_steps, sampling)
-        check_controls(where, layout, control_tree.leaves, control_tree.paths)
-        read = Controls(layout, backend.unstack(control_tree.leaves))
-    check_start(where, backend, state.leaves)
-    manual = _ManualField(where, field, state, tree, control_tree, backend.zeros)
     clock = arguments.widest(state.leaves, xp)
-    return Sweep(backend, chosen, manual, grid, times, tree.leaves, clock, read), manual
+    manual = _ManualField(where, field, state, tree, control_tree, backend.zeros)
+    check_start(where, backend, state.leaves)
+    sweep = make_sweep(where, stepping, backend, chosen, manual, times, tree.leaves, clock, state, xp)
+    if controls is not None:
+        layout = node_layout(where, chosen, sweep.num_steps, sampling)
+        check_controls(where, layout, control_tree.leaves, control_tree.paths)
+        sweep = replace(sweep, controls=Controls(layout, backend.unstack(control_tree.leaves)))
+    return sweep, manual
 
 
 def _run(
@@ -261,7 +260,7 @@ def solve(
         >>> bool(abs(solution.ys[-1, 0] - np.exp(-1.0)) < 1e-6)
         True
     """
-    find_adjoint(adjoint)
+    find_adjoint(adjoint, find_method(method))
     sweep, manual = _prepare("solve", field, y0, ts, params, controls, sampling, method, steps, step_size, on_failure)
     return _run("solve", sweep, manual, ts, Kept(Nothing()), on_failure)[0]
 
@@ -322,7 +321,7 @@ def solve_vjp(
         >>> bool(abs(gradients.params + np.exp(-0.5)) < 1e-6)
         True
     """
-    _, recovery = find_adjoint(adjoint)
+    _, recovery = find_adjoint(adjoint, find_method(method))
     if not hasattr(field, "vjp") and not hasattr(field, "linearize"):
         raise InputError(
             f"solve_vjp: field must bring its VJP; got {type(field).__name__}. Give Field(fn, vjp) or a network of "
@@ -341,6 +340,7 @@ def solve_vjp(
         arguments.check_cotangents("pullback", "ys_bar", bars, ys, manual.state.paths)
         backward = Backward(sweep, recovery, manual.state.leaves, tape, manual.filled(bars, ys))
         gradient = pull_back(backward, corrected)
+        report(solution.stats, gradient.error)
         xp = sweep.backend.xp
         cast = tuple(
             xp.astype(bar, leaf.dtype, copy=False) for bar, leaf in zip(gradient.theta, sweep.theta, strict=True)

@@ -24,6 +24,7 @@ from janode.core.protocols import Method, Recovery, State
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
 from janode.core.solution import Solution
+from janode.core.stepped_back import report
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
@@ -75,6 +76,7 @@ class _Job:
             sweep = replace(self.sweep, theta=own, controls=self._controls(controls))
             gradient = pull_back(Backward(sweep, self.recovery, y0, tape, ys_bar), self.correction)
             self.field.end_backward()
+        report(self.field.stats, gradient.error)
         theta_bar: list[Any] = [None] * len(theta)
         for place, bar in zip(self.field.differentiable, gradient.theta, strict=True):
             if id(own[place]) in self.field.reached:
@@ -284,7 +286,7 @@ def solve(
         >>> bool(abs(k.grad + 3 * torch.exp(torch.tensor(-0.5))) < 1e-6)
         True
     """
-    name, recovery = find_adjoint(adjoint)
+    name, recovery = find_adjoint(adjoint, find_method(method))
     arguments.check_correction("solve", correction, name)
     arguments.check_on_failure("solve", on_failure)
     state, tree, nodes = Tree(y0, "y0"), Tree(params, "params"), Tree(controls, "controls")

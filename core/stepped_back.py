@@ -1,0 +1,104 @@
+"""Stepping back: the backward pass computes each carry from the one behind it, so that memory does not grow with N."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import InputError
+from .protocols import Array, Backend, Carry, Method, Phase, Record, State
+from .records import Carries, Nothing
+from .solution import Stats
+from .sweep import Bars, Sweep
+
+BOUND = 0.01
+"""A larger reconstruction error is warned of."""
+_ALL_PHASES = 16  # as many steps as show every stepper of a method
+
+
+@dataclass(frozen=True)
+class SteppedBack:
+    """The last carry alone is kept; the backward pass steps back from it, and pulls each step it has come back over.
+
+    The gradient is exact as far as the inverse is; how far the pass missed the initial state tells.
+    """
+
+    inverses: tuple[str, ...]
+    """Which inverses of a stepper will do: ``"exact"``, ``"approximate"``."""
+    record: Record = field(default_factory=Carries)
+
+    def fits(self, method: Method) -> bool:
+        """Whether all steppers of a method have such an inverse."""
+        return all(getattr(phase.stepper, "inverse", None) in self.inverses for phase in method.phases(_ALL_PHASES))
+
+    def forward(self, sweep: Sweep, y0: State) -> tuple[Any, Any]:
+        """(outputs, (initial state, last carry))."""
+        if sweep.controls is not None:
+            for phase, _ in sweep.phases():
+                stepper: Any = phase.stepper
+                if not sweep.controls.layout.has_nodes(phase, stepper.c_back):
+                    raise InputError(
+                        "solve: controls for an adjoint that steps back must have nodes where it reads them; got "
+                        f'method {sweep.method.name!r}, which has none there. Use sampling="steps", or another adjoint '
+                        "or method."
+                    )
+        outputs, _, carry = sweep.advance(y0, Nothing())
+        return outputs, (y0, carry)
+
+    def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> tuple[Bars, Any]:
+        """The cotangents pulled back through every step, and what each step sends to its controls."""
+        y0, carry = tape
+        sent = []
+        for phase, steps in reversed(list(sweep.phases())):
+
+            def body(state: Any, step: Any, phase: Phase = phase) -> Any:
+                carry, bars = state
+                carry = step_back(sweep, phase, step, carry)
+                bars, to_controls = sweep.pull_step(phase, step, self.record, carry, bars)
+                return (carry, bars), to_controls
+
+            (carry, bars), from_phase = sweep.backend.scan(body, (carry, bars), steps, reverse=True)
+            sent.append(from_phase)
+        error = _relative_error(sweep.backend, sweep.method.output(carry), y0)
+        return bars._replace(error=error), tuple(reversed(sent))
+
+
+def step_back(sweep: Sweep, phase: Phase, step: Any, carry: Carry) -> Carry:
+    """The carry before a step, from the one behind it. Cost: one field evaluation per entry of ``c_back``."""
+    stepper: Any = phase.stepper
+    moment = sweep.moment(phase, step, sweep.method.output(carry), stepper.c_back)
+    requests = stepper.step_back(sweep.backend, carry, moment.h)
+    f: Any = None
+    try:
+        for t, theta in zip(moment.times, moment.thetas, strict=True):
+            f = sweep.field(t, requests.send(f), theta)
+        requests.send(f)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("a step back asked for more field values than its stepper has abscissae")
+
+
+def _relative_error(backend: Backend, got: State, expected: State) -> Array:
+    """||got - expected|| / ||expected||, a 0-d array; absolute where expected is zero."""
+    xp = backend.xp
+    error, size = (
+        sum(xp.sum(xp.abs(leaf) ** 2) for leaf in backend.accumulate(backend.zeros(state, wide=True), state))
+        for state in (backend.linear_combination(got, -1.0, (1.0,), (expected,)), expected)
+    )
+    return xp.sqrt(error / xp.where(size > 0.0, size, xp.ones_like(size)))
+
+
+def report(stats: Stats, error: Array | None) -> None:
+    """Note the reconstruction error of a backward pass, and warn of a large one. Reads one number from the device."""
+    if error is None:
+        return
+    stats.reconstruction_error = float(error)
+    if not stats.reconstruction_error <= BOUND:
+        warnings.warn(
+            f"the backward pass missed the initial state by {stats.reconstruction_error:.1e} of its norm, and the "
+            "gradient may be off by as much. Take more steps, or an adjoint that keeps states, such as "
+            '"symplectic".',
+            RuntimeWarning,
+            stacklevel=2,
+        )
