@@ -45,6 +45,10 @@ class EagerBackend:
         """The number of entries of all leaves."""
         return sum(math.prod(leaf.shape) for leaf in state)
 
+    def may(self, condition: Any) -> bool:
+        """The condition itself."""
+        return bool(condition)
+
     def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """The one branch that is needed."""
         return then() if condition else otherwise()

@@ -39,6 +39,10 @@ class JaxBackend:
         """The number of entries of all leaves."""
         return sum(leaf.size for leaf in state)
 
+    def may(self, condition: Any) -> bool:
+        """Whatever is not known may be."""
+        return condition is not False
+
     def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """Both branches, selected: a conditional would become this under ``vmap`` anyway."""
         return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then(), otherwise())

@@ -56,6 +56,14 @@ class NonFiniteState(SolveError):
     """The state became infinite or not a number."""
 
 
+class MaxStepsReached(SolveError):
+    """The end was not reached within the number of steps allowed."""
+
+
+class StepSizeUnderflow(SolveError):
+    """The error could be kept only with steps that are too small."""
+
+
 def unknown_name(where: str, argument: str, got: object, legal: Iterable[str]) -> InputError:
     """The error for a name that is not among the legal ones, the nearest of which is listed first."""
     names = sorted(legal)

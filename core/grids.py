@@ -75,13 +75,17 @@ class Stops:
     """The times that adaptive steps must end at: start, end, and what the user asked for between them.
 
     ``times`` are the ones that the solution depends on, perhaps with a gradient, ``known`` those that decide about
-    steps; ``rows[i]`` is the place of stop i in ts, or -1.
+    steps; ``rows[i]`` is the place of stop i in ts, or -1; ``jumps[i]`` says whether the field is discontinuous there.
     """
 
     times: Any
     known: Any
     rows: Any
-    are_jumps: tuple[bool, ...]
+    jumps: Any
+    num_stops: int
+    has_jumps: bool
+    saves_between: bool
+    """Whether there are ts that are no stop."""
 
     def place(self, ops: Backend, step: AcceptedStep) -> tuple[Time, Time]:
         """(t_n, h_n) of an accepted step, as a function of the stops with everything else frozen."""

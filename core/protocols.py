@@ -80,6 +80,21 @@ class Stepper(Protocol):
         """
 
 
+class Invertible(Stepper, Protocol):
+    """A stepper that goes back as well: what recoveries that step back ask for."""
+
+    @property
+    def inverse(self) -> str | None:
+        """``"exact"`` (to rounding) or ``"approximate"``; None for a stepper that has none after all."""
+
+    @property
+    def c_back(self) -> Sequence[float]:
+        """Where in a step ``step_back`` evaluates the field: at t + c_back[i] h, t the start of the step."""
+
+    def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        """The carry before a step from the one behind it; asks for field values as ``step`` does."""
+
+
 class Phase(NamedTuple):
     """A run of steps that one stepper takes."""
 
@@ -189,6 +204,9 @@ class Backend(Protocol):
 
     def num_entries(self, state: State) -> int:
         """The number of entries of all leaves."""
+
+    def may(self, condition: Any) -> bool:
+        """Whether a condition may hold: known on eager libraries, where it does; always so on traced ones."""
 
     def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """then() where condition holds, else otherwise(); a traced library may run both."""

@@ -55,6 +55,10 @@ class Evaluated:
         """What is kept of a step from ``carry``."""
         raise NotImplementedError
 
+    def carry(self, record: Any) -> Carry:
+        """The carry that a record was made from."""
+        raise NotImplementedError
+
     def advance(self, sweep: Any, carry: Carry, moment: Moment) -> tuple[Carry, Any]:
         """One step forward: (next carry, what is kept)."""
         requests = _requests(sweep, carry, moment)
@@ -94,6 +98,10 @@ class Carries(Evaluated):
         """The carry."""
         return carry
 
+    def carry(self, record: Any) -> Carry:
+        """The record itself."""
+        return record
+
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """Recomputes the stage inputs at once, then linearizes stage by stage."""
         inputs = _stage_inputs(sweep, _requests(sweep, record, moment), moment)
@@ -127,6 +135,10 @@ class StageInputs(Evaluated):
     def keep(self, carry: Carry, evaluations: Sequence[Any]) -> Any:
         """The inputs of all stages."""
         return tuple(evaluations)
+
+    def carry(self, record: Any) -> Carry:
+        """The input of the first stage of a one-step method."""
+        return (record[0],)
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """Linearizes stage by stage."""

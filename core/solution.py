@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 SUCCESS = 0
 NON_FINITE = 1
@@ -21,6 +21,20 @@ MESSAGES = {
 Tree = TypeVar("Tree")
 
 
+class Report(NamedTuple):
+    """How the way forward went."""
+
+    rows: Any
+    """Buffer: the states at all ts."""
+    status: Any
+    num_accepted: Any
+    num_rejected: Any
+    time: Any = None
+    """Where the last accepted step ended, if steps are adaptive."""
+    last: Any = None
+    """The leaves of the state there."""
+
+
 @dataclass
 class Stats:
     """Counts of one solve; on eager libraries its backward pass adds to them when it runs.
@@ -36,6 +50,11 @@ class Stats:
     num_field_evals: int = 0
     num_vjps: int = 0
     reconstruction_error: float | None = None
+
+    def count(self, report: Report) -> None:
+        """Take over the numbers of steps."""
+        self.num_accepted, self.num_rejected = report.num_accepted, report.num_rejected
+        self.num_steps = self.num_accepted + self.num_rejected
 
 
 @dataclass

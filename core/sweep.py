@@ -22,6 +22,8 @@ from .protocols import (
     Time,
 )
 
+from .solution import NON_FINITE, SUCCESS, Report
+
 
 class Bars(NamedTuple):
     """The cotangents a backward sweep carries from step to step."""
@@ -62,6 +64,12 @@ class Sweep:
     def num_steps(self) -> int:
         """The number of steps N of the whole sweep."""
         return self.grid.num_steps
+
+    def report(self, outputs: Any) -> Report:
+        """How the way forward went, from its outputs: one host read per leaf on eager libraries."""
+        last = self.backend.take(outputs, self.num_times - 1)
+        status = self.backend.choose(self.backend.all_finite(last), lambda: SUCCESS, lambda: NON_FINITE)
+        return Report(outputs, status, self.num_steps, 0)
 
     def advance(self, y0: State, record: Record) -> tuple[Any, Any, Any]:
         """The whole way forward: (outputs, records of each phase, last carry).

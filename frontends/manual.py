@@ -6,23 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from janode.backends.registry import array_backend
 from janode.core import arguments
 from janode.core.adjoint import Backward, find_adjoint, pull_back
+from janode.core.controllers import PIController, PIDController
 from janode.core.controls import Controls, check_controls, node_layout
 from janode.core.corrected import find_correction
 from janode.core.errors import InputError
-from janode.core.failures import check_start, raise_failure, status
+from janode.core.failures import check_start, raise_failure
 from janode.core.methods import find_method
 from janode.core.protocols import Array, Cotangent, Method, Recovery, State
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
 from janode.core.solution import Gradients, Solution, Stats
 from janode.core.stepped_back import report
+from janode.core.stepping import Stepping, make_sweep
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
@@ -198,13 +200,13 @@ def _prepare(
 def _run(
     where: str, sweep: Sweep, field: _ManualField, ts: Any, recovery: Recovery, on_failure: str
 ) -> tuple[Solution[Any], Any]:
-    rows, tape = recovery.forward(sweep, field.state.leaves)
-    stats = field.stats
-    stats.num_steps = stats.num_accepted = sweep.grid.num_steps
-    ys = field.state.build(sweep.backend.stack(rows))
-    solution: Solution[Any] = Solution(ts, ys, stats, status(sweep.backend, rows))
+    outputs, tape = recovery.forward(sweep, field.state.leaves)
+    report = sweep.report(outputs)
+    field.stats.count(report)
+    ys = field.state.build(sweep.backend.stack(report.rows))
+    solution: Solution[Any] = Solution(ts, ys, field.stats, report.status)
     if solution.status and on_failure == "raise":
-        raise_failure(where, sweep, rows, solution, field.state.build)
+        raise_failure(where, sweep, report, solution, field.state.build)
     return solution, tape
 
 
@@ -219,6 +221,11 @@ def solve(
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
+    rtol: Any = None,
+    atol: Any = None,
+    controller: PIDController | None = None,
+    save: str = "interpolate",
+    max_steps: int | None = None,
     adjoint: str | Recovery = "auto",
     on_failure: str = "raise",
 ) -> Solution[Any]:
@@ -261,7 +268,8 @@ def solve(
         True
     """
     find_adjoint(adjoint, find_method(method))
-    sweep, manual = _prepare("solve", field, y0, ts, params, controls, sampling, method, steps, step_size, on_failure)
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps)
+    sweep, manual = _prepare("solve", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
     return _run("solve", sweep, manual, ts, Kept(Nothing()), on_failure)[0]
 
 
@@ -276,6 +284,11 @@ def solve_vjp(
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
+    rtol: Any = None,
+    atol: Any = None,
+    controller: PIDController | None = None,
+    save: str = "interpolate",
+    max_steps: int | None = None,
     adjoint: str | Recovery = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -327,9 +340,8 @@ def solve_vjp(
             f"solve_vjp: field must bring its VJP; got {type(field).__name__}. Give Field(fn, vjp) or a network of "
             "janode.core.layers."
         )
-    sweep, manual = _prepare(
-        "solve_vjp", field, y0, ts, params, controls, sampling, method, steps, step_size, on_failure
-    )
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps)
+    sweep, manual = _prepare("solve_vjp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
     corrected = find_correction("solve_vjp", correction, sweep)
     solution, tape = _run("solve_vjp", sweep, manual, ts, recovery, on_failure)
 

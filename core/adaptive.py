@@ -1,0 +1,522 @@
+"""Adaptive steps: the way forward, which finds the accepted steps, and the way back, which takes them as given.
+
+One body serves eager libraries, where times and errors are Python floats and a condition picks a branch, and traced
+ones, where they are arrays and several solves may run in lanes: there a lane that has come to its end leaves its state
+alone while others go on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+from .continuous import ContinuousRungeKutta, Trial
+from .controllers import NO_MEMORY, Memory, PIDController, Tolerances, first_step, larger, smaller
+from .grids import AcceptedStep, Stops
+from .protocols import Array, Carry, Moment, Phase, Record, State, Time
+from .solution import MAX_STEPS, NON_FINITE, STEP_UNDERFLOW, SUCCESS, Report
+from .sweep import Bars, Sweep
+from .thinning import Thinning
+
+RUNNING = -1
+_STRETCH = 1.01
+"""A step that would end this close to a stop ends there."""
+
+
+class Walk(NamedTuple):
+    """How far the solve has come, and what it keeps."""
+
+    status: Any
+    num_accepted: Any
+    num_tried: Any
+    segment: Any
+    offset: Time
+    """The time since the stop ``segment``."""
+    size: Time
+    """The proposed magnitude of the next step."""
+    memory: Memory
+    may_grow: Any
+    carry: Carry
+    first: tuple[State, Any]
+    """The field at the start of the next step, and what is kept of its evaluation."""
+    num_saved: Any
+    """How many of ts lie behind, those between steps included."""
+    rows: Any
+    """Buffer: the states at all ts; NaN where the solve has not come to."""
+    slopes: Any
+    """Buffer: dy/dt at the ts between steps, or None where no time gradient is wanted."""
+    found_in: Any
+    """Buffer: in which step each of the ts between steps lies."""
+    steps: Any
+    """Buffer: the accepted steps."""
+    kept: Any
+    """Buffer: the records of the steps that are kept."""
+
+
+class Accepted(NamedTuple):
+    """The tape of an adaptive solve: its accepted steps, and the records of those that are kept."""
+
+    num_steps: Any
+    num_saved: Any
+    steps: Any
+    found_in: Any
+    slopes: Any
+    kept: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveSweep(Sweep):
+    """One solve whose steps follow from the error; ``grid`` says at which times they must end."""
+
+    grid: Stops
+    control: PIDController
+    tolerances: Tolerances
+    max_steps: int
+    thinning: Thinning
+    known_ts: Any
+    """The ts without gradient."""
+    observe: Any = None
+    """Called with (t, h, state, whether accepted) after every try, or None."""
+
+    @cached_property
+    def pair(self) -> ContinuousRungeKutta:
+        """The steps with error estimate and continuous extension."""
+        return ContinuousRungeKutta(self.method.tableau)  # type: ignore[attr-defined]
+
+    @property
+    def saves_between(self) -> bool:
+        """Whether there are ts that no step has to end at."""
+        return self.grid.saves_between
+
+    @cached_property
+    def _zero(self) -> Time:
+        return 0.0 * self.known_ts[0]
+
+    @cached_property
+    def _direction(self) -> Any:
+        known = self.grid.known
+        return self.backend.choose(known[1] > known[0], lambda: 1.0, lambda: -1.0)
+
+    @cached_property
+    def _error_order(self) -> int:
+        """The order of the error estimate in h."""
+        tableau = self.pair.tableau
+        assert tableau.embedded_order is not None
+        return min(tableau.order, tableau.embedded_order) + 1
+
+    def _stepper(self, is_extended: bool) -> Any:
+        return self.pair if is_extended else self.method
+
+    def advance(self, y0: State, record: Record) -> tuple[Any, Any, Any]:
+        """The whole way forward: (report, accepted steps with their records, last carry)."""
+        ops = self.backend
+        walk = ops.while_loop(_is_running, partial(self._try, record), self._begin(y0, record))
+        time = self.grid.known[walk.segment] + walk.offset
+        num_rejected = walk.num_tried - walk.num_accepted
+        last = self.method.output(walk.carry)
+        outputs = Report(walk.rows, walk.status, walk.num_accepted, num_rejected, time, last)
+        tape = Accepted(walk.num_accepted, walk.num_saved, walk.steps, walk.found_in, walk.slopes, walk.kept)
+        return outputs, tape, walk.carry
+
+    def report(self, outputs: Report) -> Report:
+        """How the way forward went."""
+        is_finite = self.backend.all_finite(outputs.last)
+        return outputs._replace(status=self.backend.choose(is_finite, lambda: outputs.status, lambda: NON_FINITE))
+
+    # The way forward
+
+    def _begin(self, y0: State, record: Record) -> Walk:
+        ops, stops = self.backend, self.grid
+        carry = self.method.start(y0)
+        start = AcceptedStep(0, self._zero, self._zero, False)
+        moment = self.moment(Phase(self.method, 0), start, y0)  # type: ignore[arg-type]
+        f0, kept = record.evaluate(self, moment.times[0], y0, self.theta)
+        longest = smaller(ops, abs(stops.known[1] - stops.known[0]), self.control.max_step)
+        if self.control.first_step is None:
+
+            def slope_after(h: Time) -> State:
+                signed = self._direction * h
+                y = ops.linear_combination(y0, signed, (1.0,), (f0,))
+                end = self.moment(Phase(self.pair, 0), start._replace(h=signed), y0).times[self.pair.end]
+                return self.field(end, y, self.theta)
+
+            size = first_step(ops, self.tolerances, self._error_order, y0, f0, longest, slope_after)
+        else:
+            size = self._zero + self.control.first_step
+        size = larger(ops, size, self._zero + self.control.min_step)
+        missing = tuple(math.nan * leaf for leaf in y0)
+        rows = ops.put(ops.buffer(self.num_times, missing), 0, y0)
+        saves_slopes = self.saves_between and self.field.needs_time
+        example = record.keep(carry, [kept] * len(self._stepper(self.saves_between).c))
+        return Walk(
+            status=RUNNING,
+            num_accepted=0,
+            num_tried=0,
+            segment=0,
+            offset=self._zero,
+            size=size,
+            memory=NO_MEMORY,
+            may_grow=True,
+            carry=carry,
+            first=(f0, kept),
+            num_saved=1,
+            rows=rows,
+            slopes=ops.buffer(self.num_times, f0) if saves_slopes else None,
+            found_in=ops.buffer(self.num_times, (-1,)) if self.saves_between else None,
+            steps=ops.recorder(self.max_steps, start),
+            kept=ops.recorder(self.thinning.num_slots(self.max_steps), example),
+        )
+
+    def _try(self, record: Record, walk: Walk) -> Walk:
+        """One step, accepted or rejected."""
+        ops, control = self.backend, self.control
+        step, is_short = self._proposed(walk)
+        t, h = self.grid.known[step.segment] + step.offset, step.h
+        y = self.method.output(walk.carry)
+        trial, evaluations = self._taken(record, walk, step)
+        error = self.tolerances.norm_of(ops, trial.error, y, self.method.output(trial.carry))
+        is_good = error <= 1.0
+        if control.accepts_min_step:
+            is_good = is_good | (abs(h) <= control.min_step)
+        is_running = _is_running(walk)
+        is_accepted = is_running & is_good
+        if self.observe is not None:
+            self.observe(t, h, self.method.output(trial.carry), is_accepted)
+        walk = walk._replace(num_tried=ops.choose(is_running, lambda: walk.num_tried + 1, lambda: walk.num_tried))
+        if ops.may(is_accepted):
+            walk = self._accepted(record, walk, step, trial, evaluations, error, is_accepted, is_short)
+        is_rejected = is_running & (is_accepted ^ True)
+        if ops.may(is_rejected):
+            size = abs(h) * control.shrunk(ops, error, self._error_order)
+            walk = walk._replace(
+                size=ops.choose(is_rejected, lambda: size, lambda: walk.size),
+                may_grow=ops.choose(is_rejected, lambda: False, lambda: walk.may_grow),
+                status=ops.choose(
+                    is_rejected & ((size < control.min_step) | (t + self._direction * size == t)),
+                    lambda: STEP_UNDERFLOW,
+                    lambda: walk.status,
+                ),
+            )
+        is_out = _is_running(walk) & (walk.num_tried >= self.max_steps)
+        return walk._replace(status=ops.choose(is_out, lambda: MAX_STEPS, lambda: walk.status))
+
+    def _proposed(self, walk: Walk) -> tuple[AcceptedStep, Any]:
+        """The next step, and whether a stop makes it much shorter than it would be."""
+        ops, known = self.backend, self.grid.known
+        # A lane that has come to its end stays in its last segment.
+        segment = smaller(ops, walk.segment, self.grid.num_stops - 2)
+        left = abs(known[segment + 1] - (known[segment] + walk.offset))
+        size = smaller(ops, walk.size, self._zero + self.control.max_step)
+        is_end = left <= smaller(ops, _STRETCH * size, self._zero + self.control.max_step)
+        h = self._direction * ops.choose(is_end, lambda: left, lambda: size)
+        return AcceptedStep(segment, walk.offset, h, is_end), is_end & (left < 0.9 * size)
+
+    def _taken(self, record: Record, walk: Walk, step: AcceptedStep) -> tuple[Trial, list[Any]]:
+        """The trial, and what is kept of its field evaluations."""
+        like = self.method.output(walk.carry)
+        first, kept = walk.first
+        moment = self.moment(Phase(self.pair, 0), step, like, self.pair)
+        requests = self.pair.trial(self.backend, walk.carry, first, moment.h)
+        stages = range(1, self.pair.num_trial_stages)
+        trial, evaluations = self._evaluated(record, requests, moment, stages)
+        return trial, [kept, *evaluations]
+
+    def _evaluated(
+        self, record: Record, requests: Generator[State, State, Any], moment: Moment, stages: Sequence[int]
+    ) -> tuple[Any, list[Any]]:
+        """(what the requests return, what is kept of the field evaluations that they ask for)."""
+        evaluations: list[Any] = []
+        reply: Any = None
+        try:
+            for i in stages:
+                y = requests.send(reply)
+                reply, kept = record.evaluate(self, moment.times[i], y, moment.thetas[i])
+                evaluations.append(kept)
+            requests.send(reply)
+        except StopIteration as done:
+            return done.value, evaluations
+        raise AssertionError("a step asked for more field values than its stepper has stages")
+
+    def _accepted(
+        self,
+        record: Record,
+        walk: Walk,
+        step: AcceptedStep,
+        trial: Trial,
+        evaluations: list[Any],
+        error: Any,
+        where: Any,
+        is_short: Any,
+    ) -> Walk:
+        """The walk after an accepted step, where it is one."""
+        ops, stops, pair = self.backend, self.grid, self.pair
+        y, y_next = self.method.output(walk.carry), self.method.output(trial.carry)
+        end = stops.known[step.segment] + step.offset + step.h
+        segment = step.segment + ops.choose(step.is_end, lambda: 1, lambda: 0)
+        is_done = where & (segment == self.grid.num_stops - 1)
+        moment = self.moment(Phase(pair, 0), step, y, pair)
+        ends = self._ends_between(walk, end) if self.saves_between else False
+        slopes = list(trial.slopes)
+        if pair.end < len(slopes):
+            last = slopes[pair.end], evaluations[pair.end]
+        elif ops.may((is_done ^ True) | ends):
+            last = record.evaluate(self, moment.times[pair.end], y_next, moment.thetas[pair.end])
+            slopes.append(last[0])
+            evaluations = [*evaluations, last[1]]
+        else:
+            last = walk.first
+        if ops.may(ends):
+            requests = pair.extension(ops, y, slopes, moment.h)
+            extended, more = self._evaluated(record, requests, moment, range(len(slopes), len(pair.c)))
+            walk = self._saved_between(walk, y, extended, step, end, where)
+            evaluations = evaluations + more
+        if stops.has_jumps:
+            following = smaller(ops, segment, stops.num_stops - 2)
+            is_jump = where & step.is_end & (is_done ^ True) & stops.jumps[following]
+            if ops.may(is_jump):
+                start = AcceptedStep(following, self._zero, step.h, False)
+                after = self.moment(Phase(self.method, 0), start, y).times[0]  # type: ignore[arg-type]
+                again = record.evaluate(self, after, y_next, self.theta)
+                last = ops.choose(is_jump, lambda: again, lambda: last)
+        walk = walk._replace(
+            rows=ops.put(
+                walk.rows,
+                larger(ops, stops.rows[step.segment + 1], 0),
+                y_next,
+                where=where & step.is_end & (stops.rows[step.segment + 1] >= 0),
+            ),
+            steps=ops.put(walk.steps, walk.num_accepted, step, where=where),
+            kept=self._kept(walk, record.keep(walk.carry, evaluations[: len(self._stepper(ops.may(ends)).c)]), where),
+        )
+        size = self._next_size(walk, step.h, error, is_short)
+        new = (
+            ops.choose(is_done, lambda: SUCCESS, lambda: RUNNING),
+            walk.num_accepted + 1,
+            segment,
+            ops.choose(step.is_end, lambda: self._zero, lambda: step.offset + step.h),
+            size,
+            ops.choose(is_short, lambda: walk.memory, lambda: self.control.remembered(ops, error, walk.memory)),
+            True,
+            trial.carry,
+            last,
+        )
+        names = ("status", "num_accepted", "segment", "offset", "size", "memory", "may_grow", "carry", "first")
+        old = tuple(getattr(walk, name) for name in names)
+        return walk._replace(**dict(zip(names, ops.choose(where, lambda: new, lambda: old), strict=True)))
+
+    def _kept(self, walk: Walk, record: Any, where: Any) -> Any:
+        """The buffer of records with that of the next step, if it is one that is kept."""
+        ops, n = self.backend, walk.num_accepted
+        is_kept = where & (n % self.thinning.distance(ops, n, self.max_steps) == 0)
+        return ops.put(walk.kept, self.thinning.slot(ops, n, self.max_steps), record, where=is_kept)
+
+    def _next_size(self, walk: Walk, h: Time, error: Any, is_short: Any) -> Time:
+        """The size after an accepted step; one that a stop cut short does not bring it down."""
+        ops = self.backend
+        size = abs(h) * self.control.grown(ops, error, walk.memory, self._error_order, walk.may_grow)
+        size = ops.choose(is_short, lambda: larger(ops, size, walk.size), lambda: size)
+        return larger(ops, size, self._zero + self.control.min_step)
+
+    def _ends_between(self, walk: Walk, end: Time) -> Any:
+        """Whether the next of ts lies between steps and not after the time ``end``."""
+        row = smaller(self.backend, walk.num_saved, self.num_times - 2)
+        is_left = walk.num_saved < self.num_times - 1
+        return is_left & (self._direction * (self.known_ts[row] - end) <= 0.0)
+
+    def _saved_between(
+        self, walk: Walk, y: State, slopes: Sequence[State], step: AcceptedStep, end: Time, where: Any
+    ) -> Walk:
+        """The walk with the states at the ts that lie in this step."""
+        ops, pair = self.backend, self.pair
+        t, h = self.grid.place(ops, step)
+
+        def is_left(walk: Walk) -> Any:
+            return where & self._ends_between(walk, end)
+
+        def save(walk: Walk) -> Walk:
+            row, is_here = walk.num_saved, is_left(walk)
+            x = (self.ts[row] - t) / h
+            slopes_at = walk.slopes
+            if slopes_at is not None:
+                slopes_at = ops.put(slopes_at, row, pair.slope(ops, slopes, x), where=is_here)
+            return walk._replace(
+                num_saved=ops.choose(is_here, lambda: row + 1, lambda: row),
+                rows=ops.put(walk.rows, row, pair.value(ops, y, slopes, h, x), where=is_here),
+                slopes=slopes_at,
+                found_in=ops.put(walk.found_in, row, (walk.num_accepted,), where=is_here),
+            )
+
+        return ops.while_loop(is_left, save, walk)
+
+    # The way back
+
+    def retreat(self, records: Any, record: Record, bars: Bars) -> tuple[Bars, Any]:
+        """The whole way back over the accepted steps, last first: (bars, nothing)."""
+        ops = self.backend
+        slots = self.thinning.num_slots(self.max_steps)
+        state = _Return(records.num_steps - 1, records.num_saved - 1, bars, -1, None)
+        if slots < self.max_steps:
+            example = ops.take(records.kept, 0)
+            state = state._replace(rerun=ops.buffer(1 << self.thinning.doublings(self.max_steps), example))
+
+        def pull(state: _Return) -> _Return:
+            n = larger(ops, state.step, 0)
+            is_here = state.step >= 0
+            step = AcceptedStep(*ops.take(records.steps, n))
+            if state.rerun is None:
+                kept = ops.take(records.kept, n)
+            else:
+                state = self._rerun(state, records, record, n, is_here)
+                kept = ops.take(state.rerun, n - state.base)
+            pulled, row = self._pull(step, record, kept, state.bars, records, state.row, n)
+            bars, row = ops.choose(is_here, lambda: (pulled, row), lambda: (state.bars, state.row))
+            return state._replace(step=state.step - 1, row=row, bars=bars)
+
+        return ops.while_loop(lambda state: state.step >= 0, pull, state).bars, ()
+
+    def _rerun(self, state: _Return, tape: Accepted, record: Record, n: Any, where: Any) -> _Return:
+        """The state with the records of the steps from the last kept one to step n."""
+        ops, thinning = self.backend, self.thinning
+        distance = thinning.distance(ops, tape.num_steps - 1, self.max_steps)
+        base = n - n % distance
+        is_stale = where & (base != state.base)
+        first = ops.take(tape.kept, thinning.slot(ops, base, self.max_steps))
+        loop = (ops.choose(is_stale, lambda: base, lambda: n + 1), record.carry(first), state.rerun)
+
+        def redo(loop: Any) -> Any:
+            m, carry, rerun = loop
+            moment = self.moment(Phase(self._stepper(self.saves_between), 0), AcceptedStep(*ops.take(tape.steps, m)), carry[0])
+            following, kept = record.advance(self, carry, moment)
+            is_needed = m <= n
+            rerun = ops.put(rerun, smaller(ops, m - base, distance - 1), kept, where=is_needed)
+            return ops.choose(is_needed, lambda: (m + 1, following), lambda: (m, carry)) + (rerun,)
+
+        _, _, rerun = ops.while_loop(lambda loop: loop[0] <= n, redo, loop)
+        return state._replace(base=ops.choose(is_stale, lambda: base, lambda: state.base), rerun=rerun)
+
+    def _pull(
+        self, step: AcceptedStep, record: Record, kept: Any, bars: Bars, tape: Accepted, row: Any, n: Any
+    ) -> tuple[Bars, Any]:
+        """(bars after the way back through one step, the last of ts before it that lies between steps)."""
+        ops = self.backend
+        end = self.grid.rows[step.segment + 1]
+        carry = ops.choose(
+            step.is_end & (end >= 0),
+            lambda: self.method.output_vjp(bars.carry, ops.take(bars.ys, larger(ops, end, 0)), ops),
+            lambda: bars.carry,
+        )
+        bars = bars._replace(carry=carry)
+        has_between = self.saves_between and ops.may(self._lies_in(tape, row, n))
+        stepper = self._stepper(has_between)
+        moment = self.moment(Phase(stepper, 0), step, self.method.output(bars.carry))
+        linearizations = record.linearizations(self, kept, moment)
+        if not has_between:
+            bars, t_bar, h_bar, _ = self._pull_stages(linearizations, moment, bars)
+            return self._placed(bars, step, t_bar, h_bar), row
+        found = self._between(step, moment, bars, tape, row, n)
+        bars, t_bar, h_bar, _ = self._pull_stages(
+            linearizations, moment, bars._replace(ts=found.ts), found.slopes
+        )
+        if bars.ts is not None:
+            t_bar = found.t if t_bar is None else t_bar + found.t
+            h_bar = h_bar + found.h
+        bars = bars._replace(carry=self.method.output_vjp(bars.carry, found.y, ops))
+        return self._placed(bars, step, t_bar, h_bar), found.row
+
+    def _placed(self, bars: Bars, step: AcceptedStep, t_bar: Array | None, h_bar: Any) -> Bars:
+        if bars.ts is None:
+            return bars
+        return bars._replace(ts=self.grid.place_vjp(self.backend, bars.ts, step, t_bar, h_bar))
+
+    def _lies_in(self, tape: Accepted, row: Any, n: Any) -> Any:
+        """Whether the time ``row`` lies inside step n."""
+        (found,) = self.backend.take(tape.found_in, larger(self.backend, row, 0))
+        return (row >= 1) & (found == n)
+
+    def _between(
+        self, step: AcceptedStep, moment: Moment, bars: Bars, tape: Accepted, row: Any, n: Any
+    ) -> _Between:
+        """The cotangents that the states at the ts inside step n send to it."""
+        ops, pair = self.backend, self.pair
+        t, h = self.grid.place(ops, step)
+        zero = ops.zeros(ops.take(bars.ys, 0))
+        time = None if bars.ts is None else ops.zeros(ops.take(bars.ts, 0))[0]
+        state = _Between(row, (zero,) * len(pair.c), zero, bars.ts, time, time)
+
+        def pull(state: _Between) -> _Between:
+            row = larger(ops, state.row, 0)
+            is_here = self._lies_in(tape, state.row, n)
+            y_bar = ops.take(bars.ys, row)
+            x = (self.known_ts[row] - t) / h
+            weights, places = pair.weights(x)
+            slopes = list(state.slopes)
+            for weight, i in zip(weights, places, strict=True):
+                slopes[i] = ops.linear_combination(slopes[i], moment.h, (weight,), (y_bar,))
+            new = state._replace(
+                row=state.row - 1, slopes=tuple(slopes), y=ops.linear_combination(state.y, 1.0, (1.0,), (y_bar,))
+            )
+            if state.ts is not None:
+                rate = ops.pair(y_bar, ops.take(tape.slopes, row))
+                (total,) = ops.linear_combination(ops.take(state.ts, row), 1.0, (1.0,), ((rate,),))
+                (t_bar,) = ops.linear_combination((state.t,), -1.0, (1.0,), ((rate,),))
+                (h_bar,) = ops.linear_combination((state.h,), -x, (1.0,), ((rate,),))
+                new = new._replace(ts=ops.put(state.ts, row, (total,), where=is_here), t=t_bar, h=h_bar)
+            chosen = ops.choose(is_here, lambda: new._replace(ts=None), lambda: state._replace(ts=None))
+            return chosen._replace(ts=new.ts)
+
+        return ops.while_loop(lambda state: self._lies_in(tape, state.row, n), pull, state)
+
+    def moment(self, phase: Phase, step: Any, state: State, stepper: Any = None) -> Moment:
+        """The step size, and the time and theta of each stage, on the correct side of a discontinuity."""
+        ops = self.backend
+        stepper = phase.stepper if stepper is None else stepper
+        like = state[self.clock]
+        t, h = self.grid.place(ops, step)
+        times: dict[float, Array] = {}
+        for c in stepper.c:
+            if c not in times:
+                time = ops.time(t + c * h if c else t, like)
+                times[c] = self._on_side(time, step.segment, like) if self.grid.has_jumps else time
+        return Moment(h, stepper, tuple([times[c] for c in stepper.c]), (self.theta,) * len(stepper.c))
+
+    def _on_side(self, time: Array, segment: Any, like: Array) -> Array:
+        """The time, moved off the discontinuities that bound the segment."""
+        ops, known = self.backend, self.grid.known
+        xp = ops.xp
+        start, end = ops.time(known[segment], like), ops.time(known[segment + 1], like)
+        first = ops.choose(self.grid.jumps[segment], lambda: xp.nextafter(start, end), lambda: start)
+        last = ops.choose(self.grid.jumps[segment + 1], lambda: xp.nextafter(end, start), lambda: end)
+        least = ops.choose(self._direction > 0.0, lambda: first, lambda: last)
+        most = ops.choose(self._direction > 0.0, lambda: last, lambda: first)
+        return xp.minimum(xp.maximum(time, least), most)
+
+
+class _Return(NamedTuple):
+    """How far the way back has come."""
+
+    step: Any
+    row: Any
+    """The last of ts between steps that lies behind."""
+    bars: Bars
+    base: Any
+    """The first of the steps whose records stand in ``rerun``."""
+    rerun: Any
+    """Buffer: the records of a run of steps, if not every step's is kept."""
+
+
+class _Between(NamedTuple):
+    """Cotangents from the states at the ts inside one step."""
+
+    row: Any
+    slopes: tuple[State, ...]
+    y: State
+    ts: Any
+    t: Any
+    h: Any
+
+
+def _is_running(walk: Walk) -> Any:
+    return walk.status == RUNNING
