@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import optree
+
+from janode.core.controls import control_times
+from janode.core.methods import find_method
 
 Tree = Any
 """A pytree of NumPy arrays."""
@@ -23,10 +27,16 @@ class Problem:
             ``janode.core.layers``. The manual frontends use both parts, torch and JAX only the value.
         draw: ``draw(rng) -> (y0, params)``, in float64 or complex128, from a NumPy Generator.
         ts: the times, all exact in float32.
+            Methods that need equal steps run on the first of them that are equally spaced.
         steps: steps between neighbouring times when libraries are compared; few, for every method stays stable.
         condition: by how much rounding errors may grow on the way to a solution or a gradient; see ``tolerance``.
-        solution: ``solution(y0, params, ts) -> ys``, exact or to more digits than float64 has.
+        solution: ``solution(y0, params, ts) -> ys``, exact or to more digits than float64 has; None if there is none.
         value: the field's value for complex arguments, where ``field`` refuses them.
+        controls: ``controls(params, times)``, the controls at these times, or None for a field without.
+        sampling: what the controls belong to, nodes or steps.
+        slopes: ``slopes(y0, params, times, ts)``, the gradient of the sum of the last state with respect to the
+            controls as functions of time, where it is known in closed form.
+        tolerances: (rtol, atol) of a problem that is solved adaptively; ``steps`` then goes unused.
     """
 
     name: str
@@ -35,8 +45,25 @@ class Problem:
     ts: tuple[float, ...]
     steps: int
     condition: float
-    solution: Callable[[Tree, Tree, tuple[float, ...]], Tree]
+    solution: Callable[[Tree, Tree, tuple[float, ...]], Tree] | None
     value: Callable[..., Any] | None = None
+    controls: Callable[[Tree, Any], Tree] | None = None
+    sampling: str = "nodes"
+    slopes: Callable[[Tree, Tree, Any, tuple[float, ...]], Tree] | None = None
+    tolerances: tuple[float, float] | None = None
+
+    def times(self, method: str) -> tuple[float, ...]:
+        """The times at which a method solves the problem."""
+        if not find_method(method).needs_equal_steps:
+            return self.ts
+        gaps = [b - a for a, b in pairwise(self.ts)]
+        return self.ts[: 1 + next((i for i, gap in enumerate(gaps) if gap != gaps[0]), len(gaps))]
+
+    def stepping(self) -> dict[str, Any]:
+        """The steps, as options of a solve."""
+        if self.tolerances is None:
+            return {"steps": self.steps}
+        return {"rtol": self.tolerances[0], "atol": self.tolerances[1]}
 
 
 @dataclass(frozen=True)
@@ -47,18 +74,23 @@ class Inputs:
     params: Tree
     ts: tuple[float, ...]
     ys_bar: Tree
+    controls: Tree = None
 
 
-def draw_inputs(problem: Problem, single: bool) -> Inputs:
+def draw_inputs(problem: Problem, method: str, single: bool) -> Inputs:
     """The inputs of a problem in double precision, after rounding them to single precision if asked for.
 
     ``ys_bar``, the cotangent of the states at all times, makes every gradient a random linear functional.
     """
     rng = np.random.default_rng(20_240_607)
     y0, params = problem.draw(rng)
+    ts, controls = problem.times(method), None
+    if problem.controls is not None:
+        times = control_times(method, ts, steps=problem.steps, sampling=problem.sampling)
+        controls = problem.controls(params, np.asarray(times))
 
     def cotangent(leaf: np.ndarray[Any, Any]) -> Any:
-        shape = (len(problem.ts), *leaf.shape)
+        shape = (len(ts), *leaf.shape)
         bar = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
         return bar + 1j * rng.uniform(0.5, 1.5, shape) if np.iscomplexobj(leaf) else bar
 
@@ -66,5 +98,6 @@ def draw_inputs(problem: Problem, single: bool) -> Inputs:
         narrow = np.complex64 if np.iscomplexobj(leaf) else np.float32
         return leaf.astype(narrow).astype(leaf.dtype) if single else leaf
 
-    y0, params, ys_bar = (optree.tree_map(rounded, tree) for tree in (y0, params, optree.tree_map(cotangent, y0)))
-    return Inputs(y0, params, problem.ts, ys_bar)
+    trees = (y0, params, optree.tree_map(cotangent, y0), controls)
+    y0, params, ys_bar, controls = (optree.tree_map(rounded, tree) for tree in trees)
+    return Inputs(y0, params, ts, ys_bar, controls)

@@ -1,8 +1,8 @@
-"""An explicit Runge-Kutta solve and its derivatives by the book, in NumPy: the suite's second opinion on the core.
+"""Solves and their derivatives by the book, in NumPy: the suite's second opinion on the core.
 
-It shares nothing with the solver but the tableaus. Everything may be complex, times too, so a derivative along a
+It shares nothing with the solver but the coefficients. Everything may be complex, times too, so a derivative along a
 direction v is Im F(x + i h v) / h, exact to rounding for any tiny h (Squire and Trapp 1998,
-doi:10.1137/S003614459631241X).
+doi:10.1137/S003614459631241X). Where h changes from step to step, a multistep method keeps increments h f.
 """
 
 from __future__ import annotations
@@ -14,43 +14,141 @@ from typing import Any
 import numpy as np
 import optree
 
-from janode.core.tableaus import Tableau
+from janode.core.tableaus import TABLEAUS, Tableau
 
 Tree = Any
+Leaves = list[Any]
+Slope = Callable[[float, Leaves], Leaves]
+"""``slope(c, y)``: the field at t_n + c h."""
+Scheme = Callable[[Slope, Any, tuple[Leaves, ...]], tuple[Leaves, ...]]
+"""``scheme(slope, h, carry) -> carry``; the first entry of a carry is the solution, the first carry that entry alone."""
 _TINY = 1e-30
 _CENTRAL = ((1, 4 / 5), (2, -1 / 5), (3, 4 / 105), (4, -1 / 280))
 _SPACING = 0.01
 CENTRAL_LOSS = 32.0
 """By how much rounding errors grow in the central differences: a loss of the size of its derivative, over _SPACING."""
+_ADAMS = {
+    2: ("heun2", (3 / 2, -1 / 2)),
+    3: ("heun3", (23 / 12, -4 / 3, 5 / 12)),
+    4: ("rk4", (55 / 24, -59 / 24, 37 / 24, -3 / 8)),
+}
 
 
 def integrate(
-    value: Callable[..., Tree], y0: Tree, ts: Sequence[Any], params: Tree, tableau: Tableau, steps: int
+    value: Callable[..., Tree],
+    y0: Tree,
+    ts: Sequence[Any],
+    params: Tree,
+    method: str | Tableau,
+    steps: int,
+    controls: Tree = None,
+    node: Callable[[int, Any], int] | None = None,
 ) -> Tree:
-    """The states at all ts, with ``steps`` equal steps between neighbouring times; every stage is evaluated."""
+    """The states at all ts, with ``steps`` equal steps between neighbouring times; every stage is evaluated.
+
+    ``node(n, t)`` says which control a stage of step n at time t reads.
+    """
     leaves, spec = optree.tree_flatten(y0)
-    a, b, c = tableau.floats.a, tableau.floats.b, tableau.floats.c
-    y, rows = leaves, [leaves]
+    scheme = find_scheme(method)
+    carry, rows, n = (leaves,), [leaves], 0
     for start, end in pairwise(ts):
         h = (end - start) / steps
         for i in range(steps):
-            k: list[list[Any]] = []
-            for row, node in zip(a, c, strict=True):
-                slopes = value(start + (i + node) * h, spec.unflatten(_moved(y, h, row, k)), params)
-                k.append(optree.tree_leaves(slopes))
-            y = _moved(y, h, b, k)
-        rows.append(y)
+
+            def slope(c: float, y: Leaves, t: Any = start + i * h, h: Any = h, n: int = n) -> Leaves:
+                arguments = [] if params is None else [params]
+                if node is not None:
+                    place = node(n, np.real(t + c * h))
+                    arguments.append(optree.tree_map(lambda leaf: leaf[place], controls))
+                return optree.tree_leaves(value(t + c * h, spec.unflatten(y), *arguments))
+
+            carry, n = scheme(slope, h, carry), n + 1
+        rows.append(carry[0])
     return spec.unflatten([np.stack(leaf) for leaf in zip(*rows, strict=True)])
 
 
-def _moved(y: Sequence[Any], h: Any, weights: Sequence[float], k: Sequence[Sequence[Any]]) -> list[Any]:
-    """y + h sum_j weights_j k_j, leaf by leaf."""
-    leaves = []
-    for leaf, *slopes in zip(y, *k, strict=True):
-        for weight, slope in zip(weights, slopes, strict=True):
-            leaf = leaf + h * weight * slope
-        leaves.append(leaf)
-    return leaves
+def find_scheme(method: str | Tableau) -> Scheme:
+    """The step of a method."""
+    if not isinstance(method, str):
+        return _runge_kutta(method)
+    if method in TABLEAUS:
+        return _runge_kutta(TABLEAUS[method])
+    if method.startswith("reversible("):
+        return _coupled(_runge_kutta(TABLEAUS[method.removeprefix("reversible(").removesuffix(")")]))
+    if method.startswith("ab"):
+        return _adams(int(method.removeprefix("ab")))
+    return {"leapfrog": _leapfrog, "alf": _alf, "reversible_heun": _reversible_heun}[method]
+
+
+def _sum(*parts: tuple[Any, Leaves]) -> Leaves:
+    """The sum of multiples, leaf by leaf."""
+    factors = [factor for factor, _ in parts]
+    rows = zip(*(leaves for _, leaves in parts), strict=True)
+    return [sum(factor * leaf for factor, leaf in zip(factors, row, strict=True)) for row in rows]
+
+
+def _runge_kutta(tableau: Tableau) -> Scheme:
+    a, b, c = tableau.floats.a, tableau.floats.b, tableau.floats.c
+
+    def scheme(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
+        (y,) = carry
+        k: list[Leaves] = []
+        for row, place in zip(a, c, strict=True):
+            k.append(slope(place, _sum((1.0, y), *((h * w, s) for w, s in zip(row, k, strict=False)))))
+        return (_sum((1.0, y), *((h * w, s) for w, s in zip(b, k, strict=True))),)
+
+    return scheme
+
+
+def _leapfrog(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
+    """z_{n+1} = z_{n-1} + 2 h f_n, after a step by Euler."""
+    now, before = carry if len(carry) == 2 else (carry[0], None)
+    k = slope(0.0, now)
+    return (_sum((1.0, now), (h, k)) if before is None else _sum((1.0, before), (2.0 * h, k))), now
+
+
+def _adams(order: int) -> Scheme:
+    """z_{n+1} = z_n + sum_j beta_j h f_{n-j}, after order - 1 Runge-Kutta steps."""
+    start_method, weights = _ADAMS[order]
+    start = _runge_kutta(TABLEAUS[start_method])
+
+    def scheme(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
+        y, *past = carry
+        increments = [_sum((h, slope(0.0, y))), *past]
+        if len(past) < order - 1:
+            return (*start(slope, h, (y,)), *increments)
+        return _sum((1.0, y), *zip(weights, increments, strict=True)), *increments[:-1]
+
+    return scheme
+
+
+def _alf(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
+    """z_m = z + w/2, w' = 2 h f(t + h/2, z_m) - w, z' = z_m + w'/2; w_0 = h f(t_0, z_0)."""
+    z, w = carry if len(carry) == 2 else (carry[0], _sum((h, slope(0.0, carry[0]))))
+    middle = _sum((1.0, z), (0.5, w))
+    w = _sum((2.0 * h, slope(0.5, middle)), (-1.0, w))
+    return _sum((1.0, middle), (0.5, w)), w
+
+
+def _reversible_heun(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
+    """x' = 2 y - x + d, d' = h f(t + h, x'), y' = y + (d + d')/2; d_0 = h f(t_0, y_0)."""
+    y, x, d = carry if len(carry) == 3 else (carry[0], carry[0], _sum((h, slope(0.0, carry[0]))))
+    x = _sum((2.0, y), (-1.0, x), (1.0, d))
+    following = _sum((h, slope(1.0, x)))
+    return _sum((1.0, y), (0.5, d), (0.5, following)), x, following
+
+
+def _coupled(base: Scheme, coupling: float = 0.999) -> Scheme:
+    """y' = q y + (1 - q) z + Psi_h(z) - z, z' = z - (Psi_{-h}(y') - y'), Psi_{-h} from t + h."""
+
+    def scheme(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
+        y, z = carry if len(carry) == 2 else carry * 2
+        (forth,) = base(slope, h, (z,))
+        y = _sum((coupling, y), (-coupling, z), (1.0, forth))
+        (back,) = base(lambda c, state: slope(1.0 - c, state), -h, (y,))
+        return y, _sum((1.0, z), (1.0, y), (-1.0, back))
+
+    return scheme
 
 
 def derivative(function: Callable[[Any], Any], is_analytic: bool) -> float:

@@ -388,7 +388,9 @@ class AdaptiveSweep(Sweep):
 
         def redo(loop: Any) -> Any:
             m, carry, rerun = loop
-            moment = self.moment(Phase(self._stepper(self.saves_between), 0), AcceptedStep(*ops.take(tape.steps, m)), carry[0])
+            moment = self.moment(
+                Phase(self._stepper(self.saves_between), 0), AcceptedStep(*ops.take(tape.steps, m)), carry[0]
+            )
             following, kept = record.advance(self, carry, moment)
             is_needed = m <= n
             rerun = ops.put(rerun, smaller(ops, m - base, distance - 1), kept, where=is_needed)
@@ -417,9 +419,7 @@ class AdaptiveSweep(Sweep):
             bars, t_bar, h_bar, _ = self._pull_stages(linearizations, moment, bars)
             return self._placed(bars, step, t_bar, h_bar), row
         found = self._between(step, moment, bars, tape, row, n)
-        bars, t_bar, h_bar, _ = self._pull_stages(
-            linearizations, moment, bars._replace(ts=found.ts), found.slopes
-        )
+        bars, t_bar, h_bar, _ = self._pull_stages(linearizations, moment, bars._replace(ts=found.ts), found.slopes)
         if bars.ts is not None:
             t_bar = found.t if t_bar is None else t_bar + found.t
             h_bar = h_bar + found.h
@@ -436,9 +436,7 @@ class AdaptiveSweep(Sweep):
         (found,) = self.backend.take(tape.found_in, larger(self.backend, row, 0))
         return (row >= 1) & (found == n)
 
-    def _between(
-        self, step: AcceptedStep, moment: Moment, bars: Bars, tape: Accepted, row: Any, n: Any
-    ) -> _Between:
+    def _between(self, step: AcceptedStep, moment: Moment, bars: Bars, tape: Accepted, row: Any, n: Any) -> _Between:
         """The cotangents that the states at the ts inside step n send to it."""
         ops, pair = self.backend, self.pair
         t, h = self.grid.place(ops, step)

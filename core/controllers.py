@@ -97,7 +97,7 @@ class PIDController:
         rules = {
             "safety": (0.0 < self.safety <= 1.0, "in (0, 1]"),
             "min_factor": (0.0 < self.min_factor < 1.0, "in (0, 1)"),
-            "max_factor": (1.0 < self.max_factor, "> 1"),
+            "max_factor": (self.max_factor > 1.0, "> 1"),
             "min_step": (0.0 <= self.min_step < math.inf, ">= 0 and finite"),
             "max_step": (self.max_step > 0.0, "> 0"),
             "first_step": (self.first_step is None or 0.0 < self.first_step < math.inf, "> 0 and finite"),

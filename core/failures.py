@@ -40,7 +40,11 @@ def raise_failure(
 
 _FAILURES: dict[int, tuple[type[SolveError], str, str]] = {
     NON_FINITE: (NonFiniteState, "the state must stay finite; it became infinite or NaN", "Check the field there"),
-    MAX_STEPS: (MaxStepsReached, "the end must be reached within max_steps tries; it was not", "Raise max_steps or rtol"),
+    MAX_STEPS: (
+        MaxStepsReached,
+        "the end must be reached within max_steps tries; it was not",
+        "Raise max_steps or rtol",
+    ),
     STEP_UNDERFLOW: (
         StepSizeUnderflow,
         "the step size must stay above min_step and above rounding in t; a smaller one was needed",

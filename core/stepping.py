@@ -106,7 +106,7 @@ def read_tolerances(
     found = []
     for name, default in zip(("rtol", "atol"), DEFAULTS[64 if bits >= 64 else 32], strict=True):
         given = getattr(stepping, name)
-        if given is None or isinstance(given, numbers.Real) and not isinstance(given, bool):
+        if given is None or (isinstance(given, numbers.Real) and not isinstance(given, bool)):
             entries: Sequence[Any] = (default if given is None else float(given),) * len(leaves)
         elif hasattr(given, "dtype"):
             entries = (given,) * len(leaves)

@@ -21,7 +21,6 @@ from .protocols import (
     State,
     Time,
 )
-
 from .solution import NON_FINITE, SUCCESS, Report
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from janode.core.errors import InputError, JanodeError, NonFiniteState, SolveError
+from janode.core.controllers import PIController, PIDController
+from janode.core.errors import (
+    InputError,
+    JanodeError,
+    MaxStepsReached,
+    NonFiniteState,
+    SolveError,
+    StepSizeUnderflow,
+)
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
@@ -13,10 +21,14 @@ __all__ = [
     "Gradients",
     "InputError",
     "JanodeError",
+    "MaxStepsReached",
     "NonFiniteState",
+    "PIController",
+    "PIDController",
     "Solution",
     "SolveError",
     "Stats",
+    "StepSizeUnderflow",
     "control_times",
     "diagnose_controls",
     "refine_controls",

@@ -13,7 +13,7 @@ from typing import Any
 from janode.backends.registry import array_backend
 from janode.core import arguments
 from janode.core.adjoint import Backward, find_adjoint, pull_back
-from janode.core.controllers import PIController, PIDController
+from janode.core.controllers import PIDController
 from janode.core.controls import Controls, check_controls, node_layout
 from janode.core.corrected import find_correction
 from janode.core.errors import InputError

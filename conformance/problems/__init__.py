@@ -9,8 +9,11 @@ from .lorenz import LORENZ
 from .lotka_volterra import LOTKA_VOLTERRA
 from .network import NETWORK
 from .rotation import ROTATION
+from .stack import STACK
+from .steered import STEERED
 from .van_der_pol import VAN_DER_POL
 
 PROBLEMS: dict[str, Problem] = {
-    problem.name: problem for problem in (AFFINE, LOTKA_VOLTERRA, VAN_DER_POL, LORENZ, ROTATION, LINEAR, NETWORK)
+    problem.name: problem
+    for problem in (AFFINE, LOTKA_VOLTERRA, VAN_DER_POL, LORENZ, ROTATION, LINEAR, NETWORK, STEERED, STACK)
 }

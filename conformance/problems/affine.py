@@ -44,4 +44,4 @@ def _solution(y0: Tree, params: Tree, ts: tuple[float, ...]) -> Tree:
     return c * np.sin(2 * t) + (y0 - c * np.sin(2 * ts[0])) * growth
 
 
-AFFINE = Problem("affine", Field(_fn, _vjp), _draw, (0.25, 0.75, 1.0, 2.0), 4, 1.0, _solution)
+AFFINE = Problem("affine", Field(_fn, _vjp), _draw, (0.25, 0.75, 1.25, 2.0), 4, 1.0, _solution)

@@ -57,4 +57,4 @@ def _solution(y0: Tree, params: Tree, ts: tuple[float, ...]) -> Tree:
     return np.stack(states)
 
 
-LINEAR = Problem("linear", Field(_fn, _vjp), _draw, (1.0, 0.75, 0.25, 0.0), 4, 1.0, _solution)
+LINEAR = Problem("linear", Field(_fn, _vjp), _draw, (1.0, 0.75, 0.5, 0.0), 4, 1.0, _solution)

@@ -79,7 +79,7 @@ def solve(field: Field, y0: list[str], ts: list[str], length: Fraction) -> list[
 
 if __name__ == "__main__":
     for field, y0, ts in [
-        (lotka_volterra, ["1", "0.5"], ["0", "0.5", "1.25", "2"]),
+        (lotka_volterra, ["1", "0.5"], ["0", "0.5", "1", "2"]),
         (van_der_pol, ["2", "0"], ["0", "0.75", "1.5", "3"]),
         (lorenz, ["1", "1", "1"], ["0", "0.5", "1", "2"]),
     ]:
