@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+from .controls import NodeLayout
 from .errors import InputError
 from .protocols import Array, Backend, Carry, Method, Phase, Record, State
 from .records import Carries, Nothing
@@ -36,13 +37,7 @@ class SteppedBack:
         """(outputs, (initial state, last carry))."""
         if sweep.controls is not None:
             for phase, _ in sweep.phases():
-                stepper: Any = phase.stepper
-                if not sweep.controls.layout.has_nodes(phase, stepper.c_back):
-                    raise InputError(
-                        "solve: controls for an adjoint that steps back must have nodes where it reads them; got "
-                        f'method {sweep.method.name!r}, which has none there. Use sampling="steps", or another adjoint '
-                        "or method."
-                    )
+                _check_nodes(sweep.controls.layout, phase, sweep.method.name)
         outputs, _, carry = sweep.advance(y0, Nothing())
         return outputs, (y0, carry)
 
@@ -62,6 +57,20 @@ class SteppedBack:
             sent.append(from_phase)
         error = _relative_error(sweep.backend, sweep.method.output(carry), y0)
         return bars._replace(error=error), tuple(reversed(sent))
+
+
+def _check_nodes(layout: NodeLayout, phase: Phase, name: str) -> None:
+    """Refuse controls that a step back would have to read where its step did not."""
+    stepper: Any = phase.stepper
+    has_nodes = layout.has_nodes(phase, stepper.c_back)
+    if layout.sampling == "steps" and stepper.inverse == "exact":
+        has_nodes = set(stepper.c_back) <= set(stepper.c)
+    if not has_nodes:
+        other = "nodes" if layout.sampling == "steps" else "steps"
+        raise InputError(
+            f"solve: controls of an adjoint that steps back must be there where it reads them; got method {name!r} "
+            f'with sampling="{layout.sampling}". Use sampling="{other}", another adjoint or another method.'
+        )
 
 
 def step_back(sweep: Sweep, phase: Phase, step: Any, carry: Carry) -> Carry:
