@@ -55,7 +55,7 @@ class SteppedBack:
 
             (carry, bars), from_phase = sweep.backend.scan(body, (carry, bars), steps, reverse=True)
             sent.append(from_phase)
-        error = _relative_error(sweep.backend, sweep.method.output(carry), y0)
+        error = relative_error(sweep.backend, sweep.method.output(carry), y0)
         return bars._replace(error=error), tuple(reversed(sent))
 
 
@@ -88,7 +88,7 @@ def step_back(sweep: Sweep, phase: Phase, step: Any, carry: Carry) -> Carry:
     raise AssertionError("a step back asked for more field values than its stepper has abscissae")
 
 
-def _relative_error(backend: Backend, got: State, expected: State) -> Array:
+def relative_error(backend: Backend, got: State, expected: State) -> Array:
     """||got - expected|| / ||expected||, a 0-d array; absolute where expected is zero."""
     xp = backend.xp
     error, size = (
