@@ -34,7 +34,8 @@ class TorchBackend(EagerBackend):
         self, base: State | None, scale: float, coefficients: Sequence[float], terms: Sequence[State]
     ) -> State:
         """base + scale * sum_j c_j terms_j by fused multiply-adds into one new tensor per leaf."""
-        if any(leaf.dtype in _HALVES for leaf in terms[0]) or isinstance(scale, torch.Tensor):
+        has_gradient = isinstance(scale, torch.Tensor) or isinstance(coefficients[0], torch.Tensor)
+        if has_gradient or any(leaf.dtype in _HALVES for leaf in terms[0]):
             combined = super().linear_combination(base, scale, coefficients, terms)
             # A 0-d double scale would make a 0-d single leaf double.
             likes = terms[0] if base is None else base

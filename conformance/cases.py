@@ -1,29 +1,61 @@
 """Which cases there are, and which of them a run takes.
 
-A case is ``problem/method/preset``. The levels cover more and more of the product:
-
-- smoke: every problem with dopri5 and symplectic; every preset with rk4 on the affine problem.
-- standard: every method with symplectic on the affine and the Lotka-Volterra problem; every preset with rk4 and dopri5
-  on every problem.
-- full: the product.
+A case is ``problem/method/preset``, or ``problem/method/preset/aspect``. Without an aspect the solution and all exact
+gradients are compared; an aspect is a correction of the gradients of controls, or an invariant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import product
 from typing import NamedTuple
 
-from janode.core.adjoint import RECOVERIES
-from janode.core.errors import unknown_name
+from janode.core.errors import InputError, unknown_name
 from janode.core.tableaus import TABLEAUS
 
+from .offers import CORRECTIONS, METHODS, is_approximate, is_stepped_back, presets, refusal
 from .problems import PROBLEMS
 
 LEVELS = ("smoke", "standard", "full")
-PRESETS = tuple(RECOVERIES)
-CHECKS = ("exact", "textbook")
-"""What the reference itself is held against, in the place of presets."""
+_LEAST = "least"
+"""The level below smoke: of variants of a target that takes smoke."""
+REFERENCE = "reference"
+"""The id under which the reference values themselves are checked."""
+
+INVARIANTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "dot_product": (
+        ("affine", "dopri5"),
+        ("affine", "ab3"),
+        ("rotation", "rk4"),
+        ("steered", "leapfrog"),
+        ("lotka_volterra", "alf"),
+    ),
+    "linearity": (("lotka_volterra", "dopri5"), ("affine", "leapfrog"), ("network", "rk4")),
+    "splitting": (("affine", "dopri5"), ("lotka_volterra", "rk4")),
+    "time_reversal": (("affine", "dopri5"), ("affine", "leapfrog"), ("lotka_volterra", "reversible_heun")),
+    "batch_mates": (("network", "dopri5"), ("stack", "euler")),
+    "precision": (("network", "dopri5"),),
+    "host_reads": (("affine", "dopri5"), ("affine", "leapfrog")),
+}
+"""What must hold whatever the numbers are: for which problems and methods each is tried, the first at level smoke."""
+
+_BACK = 16.0
+"""By how much more rounding errors may grow where the states are computed backwards from the last one."""
+_THOROUGH = ("rk4", "dopri5")
+"""Methods that meet every preset on every problem at level standard."""
+_VARIED = ("euler", "heun2", "leapfrog", "ab3", "alf", "reversible_heun", "reversible(tsit5)")
+"""Methods that meet every preset on the problems of _COVERING at level standard, one for each way to step."""
+_COVERING = ("affine", "lotka_volterra", "steered")
+"""Problems that meet every method at level standard."""
+_SMOKE = {
+    ("affine", "leapfrog", "symplectic", ""),
+    ("affine", "ab3", "symplectic", ""),
+    ("affine", "reversible(tsit5)", "reversible", ""),
+    ("affine", "euler", "reconstruct", ""),
+    ("steered", "leapfrog", "symplectic", "filter"),
+    ("steered", "rk4", "symplectic", "consistent"),
+}
 
 
 class Case(NamedTuple):
@@ -32,59 +64,115 @@ class Case(NamedTuple):
     problem: str
     method: str
     preset: str
+    aspect: str = ""
 
     @property
     def id(self) -> str:
-        """``problem/method/preset``."""
-        return "/".join(self)
+        """``problem/method/preset`` or ``problem/method/preset/aspect``."""
+        return "/".join(part for part in self if part)
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The problem and the method, which settle the solution."""
+        return self[:2]
+
+    @property
+    def condition(self) -> float:
+        """By how much rounding errors may grow: the problem's condition, and what stepping back adds."""
+        return PROBLEMS[self.problem].condition * (_BACK if is_stepped_back(self.preset) else 1.0)
+
+    @property
+    def correction(self) -> str:
+        """The correction of the gradients of controls, or "none"."""
+        return self.aspect if self.aspect in CORRECTIONS else "none"
+
+    @property
+    def refusal(self) -> str:
+        """Why janode does not offer this, or ""."""
+        problem = PROBLEMS[self.problem]
+        sampling = "" if problem.controls is None else problem.sampling
+        correction = self.aspect if self.aspect in CORRECTIONS else ""
+        return refusal(self.method, self.preset, correction, sampling)
 
 
 class Selection(NamedTuple):
-    """The problems, methods and presets that a user asks for; an empty tuple stands for all."""
+    """What a user asks for: problems, methods, presets and patterns of ids; an empty tuple stands for all."""
 
     problems: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse names that there are not."""
-        legal = {"problem": list(PROBLEMS), "method": list(TABLEAUS), "preset": list(PRESETS)}
-        for (argument, names), given in zip(legal.items(), self, strict=True):
+        legal = {"problem": list(PROBLEMS), "method": list(METHODS), "preset": list(presets())}
+        for (argument, names), given in zip(legal.items(), self[:3], strict=True):
             for name in given:
                 if name not in names:
                     raise unknown_name("conformance", argument, name, names)
 
-    def holds(self, case: Case) -> bool:
-        """Whether a case is asked for."""
-        return all(not names or part in names for part, names in zip(case, self, strict=True))
+    def holds(self, case: Case, target: str = "") -> bool:
+        """Whether a case is asked for; patterns match it with its target before it, or alone."""
+        names = (case.id, f"{target}/{case.id}")
+        is_named = not self.patterns or any(fnmatchcase(name, p) for p in self.patterns for name in names)
+        return is_named and all(not names or part in names for part, names in zip(case[:3], self[:3], strict=True))
 
 
 def _is_in(level: str, case: Case) -> bool:
-    is_core = case.preset == "symplectic"
-    if level == "smoke":
-        return (is_core and case.method == "dopri5") or (case.problem == "affine" and case.method == "rk4")
+    problem, method, preset, aspect = case
+    if level == "full":
+        return True
+    if aspect in INVARIANTS:
+        is_first = case.pair == INVARIANTS[aspect][0]
+        return preset == "symplectic" and (level == "standard" or (level == "smoke" and is_first))
     if level == "standard":
-        is_covering = is_core and case.problem in ("affine", "lotka_volterra")
-        return is_covering or case.method in ("rk4", "dopri5")
-    return True
+        if preset != "symplectic" and aspect:
+            return False
+        is_covering = problem in _COVERING and (preset == "symplectic" or method in _VARIED)
+        return is_covering or method in _THOROUGH or (problem == "stack" and method == "euler")
+    if aspect:
+        return level == "smoke" and case in _SMOKE
+    if level == "smoke":
+        is_core = preset == "symplectic" and method == "dopri5"
+        return is_core or (problem == "affine" and method == "rk4") or case in _SMOKE
+    return preset == "symplectic" and (problem, method) in {("affine", "rk4"), ("steered", "leapfrog")}
 
 
-def all_cases() -> list[Case]:
-    """The product of problems, methods and presets, backprop before the presets that are compared with it."""
-    return [Case(*parts) for parts in product(PROBLEMS, TABLEAUS, PRESETS)]
+def all_cases() -> Iterator[Case]:
+    """All cases, offered or not, backprop before the presets that are compared with it."""
+    for pair in product(PROBLEMS, METHODS):
+        invariants = [name for name, pairs in INVARIANTS.items() if pair in pairs]
+        corrections = CORRECTIONS if PROBLEMS[pair[0]].sampling == "nodes" and PROBLEMS[pair[0]].controls else ()
+        for preset in presets():
+            # Where a framework differentiates the solver itself there is nothing to correct.
+            aspects = ("", *(corrections if preset != "backprop" else ()), *invariants)
+            if PROBLEMS[pair[0]].steps_back or not is_stepped_back(preset):
+                yield from (Case(*pair, preset, aspect) for aspect in aspects)
 
 
-def select(level: str, selection: Selection) -> list[Case]:
-    """The cases of a level that are asked for."""
-    return [case for case in all_cases() if selection.holds(case) and _is_in(level, case)]
+def select(level: str, selection: Selection, target: str = "") -> list[Case]:
+    """The cases of a level that are asked for and offered."""
+    return [
+        case for case in all_cases() if _is_in(level, case) and selection.holds(case, target) and not case.refusal
+    ]
 
 
 def demoted(level: str, levels: int) -> str:
     """The level that many below, or the lowest."""
-    return LEVELS[max(0, LEVELS.index(level) - levels)]
+    names = (_LEAST, *LEVELS)
+    return names[max(0, names.index(level) - levels)]
 
 
 def reference_cases(cases: Sequence[Case]) -> list[Case]:
     """The checks of the reference values that these cases are compared with."""
-    pairs = dict.fromkeys((case.problem, case.method) for case in cases)
-    return [Case(*pair, check) for pair in pairs for check in CHECKS]
+    found: dict[Case, None] = {}
+    for case in cases:
+        problem = PROBLEMS[case.problem]
+        if case.aspect in CORRECTIONS and case.aspect != "divide":
+            found[Case(*case.pair, "order", case.aspect)] = None
+        elif not case.aspect:
+            checks = ("textbook",) if problem.solution is None else ("exact", "textbook")
+            found |= {Case(*case.pair, check): None for check in checks}
+            if is_approximate(case.method, case.preset) and case.method in TABLEAUS:
+                found[Case(*case.pair, "order", case.preset)] = None
+    return sorted(found, key=lambda case: list(PROBLEMS).index(case.problem))

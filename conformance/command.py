@@ -14,7 +14,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 
 from janode.core.errors import InputError, unknown_name
 
-from .cases import LEVELS, Selection, all_cases, demoted, reference_cases, select
+from .cases import LEVELS, Selection, demoted, reference_cases, select
 from .cells import Cell
 from .gaps import GAPS_FILE, Gap, read_gaps
 from .report import Report
@@ -35,6 +35,10 @@ def main(
     problem: Annotated[list[str] | None, typer.Option(help="Only this problem.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only this method.")] = None,
     preset: Annotated[list[str] | None, typer.Option(help="Only this adjoint preset.")] = None,
+    pattern: Annotated[
+        list[str] | None,
+        typer.Option("--select", help="Only ids that match, such as 'steered/*/filter' or 'torch-*/*/rk4/*'."),
+    ] = None,
     level: Annotated[
         str | None,
         typer.Option(help="smoke, standard or full. Default: standard; full if a problem, method or preset is given."),
@@ -50,7 +54,7 @@ def main(
     """
     console = Console()
     try:
-        selection = Selection(tuple(problem or ()), tuple(method or ()), tuple(preset or ()))
+        selection = Selection(tuple(problem or ()), tuple(method or ()), tuple(preset or ()), tuple(pattern or ()))
         chosen = level or ("full" if any(selection) else "standard")
         required, targets = find_targets(target or (), device or (), dtype or ())
         plan = make_plan(targets, chosen, selection)
@@ -103,13 +107,18 @@ def make_plan(targets: Sequence[Target], level: str, selection: Selection) -> Pl
     if level not in LEVELS:
         raise unknown_name("conformance", "level", level, LEVELS)
     selection.check()
-    plan = {target.id: select(demoted(level, target.demotion), selection) for target in targets}
+    plan = {
+        target.id: [
+            case for case in select(demoted(level, target.demotion), selection, target.id) if target.can_show(case)
+        ]
+        for target in targets
+    }
     used = {case for cases in plan.values() for case in cases}
     if not used:
         raise InputError(f"conformance: level {level!r} must hold a case that is asked for; got none. Use level full.")
     longest_first = sorted(targets, key=lambda target: -target.cost * len(plan[target.id]))
     plan = {target.id: plan[target.id] for target in longest_first if plan[target.id]}
-    return {**plan, REFERENCE: reference_cases([case for case in all_cases() if case in used])}
+    return {**plan, REFERENCE: reference_cases(sorted(used))}
 
 
 def _run(console: Console, plan: Plan, gaps: Sequence[Gap], jobs: int, report: Report) -> Report:

@@ -49,6 +49,10 @@ class Difference:
         return f"{self.where}: differs by {self.error:.3g} eps; at most {self.tolerance:.3g} allowed"
 
 
+Found = dict[str, list[Difference]]
+"""Differences by oracle: what an outcome was compared with."""
+
+
 def find_fault(got: Any, like: Any, shape: tuple[int, ...]) -> str:
     """What is wrong with an array that must have the namespace, device and dtype of ``like``, and this shape."""
     try:

@@ -36,6 +36,7 @@ class Problem:
         sampling: what the controls belong to, nodes or steps.
         slopes: ``slopes(y0, params, times, ts)``, the gradient of the sum of the last state with respect to the
             controls as functions of time, where it is known in closed form.
+        steps_back: whether it can be followed backwards in time, where what decays grows.
         tolerances: (rtol, atol) of a problem that is solved adaptively; ``steps`` then goes unused.
     """
 
@@ -50,6 +51,7 @@ class Problem:
     controls: Callable[[Tree, Any], Tree] | None = None
     sampling: str = "nodes"
     slopes: Callable[[Tree, Tree, Any, tuple[float, ...]], Tree] | None = None
+    steps_back: bool = True
     tolerances: tuple[float, float] | None = None
 
     def times(self, method: str) -> tuple[float, ...]:

@@ -17,8 +17,10 @@ import numpy as np
 import optree
 
 from .problem import Inputs, Problem
+from .watch import Watch, watch_jax, watch_numpy, watch_strict, watch_torch
 
 Tree = Any
+Options = dict[str, Any]
 
 
 class Absent(Exception):
@@ -32,14 +34,34 @@ class Outcome(NamedTuple):
     like: dict[str, Tree]
 
 
+def solve_options(problem: Problem, method: str, preset: str, correction: str = "none") -> Options:
+    """The keyword arguments of a solve, apart from arrays."""
+    options: Options = {"method": method, "adjoint": preset, **problem.stepping()}
+    if problem.controls is not None:
+        options |= {"sampling": problem.sampling, "correction": correction}
+    return options
+
+
+def _tidy(got: dict[str, Tree], like: dict[str, Tree], inputs: Inputs) -> Outcome:
+    """The outcome, without controls where there are none."""
+    if inputs.controls is None:
+        del got["controls_bar"], like["controls_bar"]
+    return Outcome(got, like)
+
+
 class Runtime(Protocol):
     """One library on one device in one precision."""
+
+    precision: str
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """The settings under which every case runs."""
 
-    def run(self, problem: Problem, inputs: Inputs, method: str, preset: str) -> Outcome:
+    def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
         """Solve, and pull ys_bar back."""
+
+    def watch(self, problem: Problem, inputs: Inputs, options: Options) -> Watch:
+        """The same, watched: which arrays of double precision are made, and how often the host reads a number."""
 
     def to_numpy(self, array: Any) -> Any:
         """The values of an array of the library."""
@@ -83,14 +105,28 @@ class Manual:
         """The values."""
         return np.asarray(array)
 
-    def run(self, problem: Problem, inputs: Inputs, method: str, preset: str) -> Outcome:
+    def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
         """Call ``solve_vjp`` and its pullback."""
-        y0, params, ys_bar = (optree.tree_map(self.asarray, tree) for tree in (inputs.y0, inputs.params, inputs.ys_bar))
-        options = {"method": method, "steps": problem.steps, "adjoint": preset}
+        trees = (inputs.y0, inputs.params, inputs.ys_bar, inputs.controls)
+        y0, params, ys_bar, controls = (optree.tree_map(self.asarray, tree) for tree in trees)
+        if controls is not None:
+            options = {**options, "controls": controls}
         solution, pullback = self.frontend.solve_vjp(problem.field, y0, inputs.ts, params, **options)
         bars = pullback(ys_bar)
-        got = {"ys": solution.ys, "y0_bar": bars.y0, "params_bar": bars.params, "ts_bar": bars.ts}
-        return Outcome(got, {"ys": y0, "y0_bar": y0, "params_bar": params, "ts_bar": self.asarray(list(inputs.ts))})
+        got = {
+            "ys": solution.ys,
+            "y0_bar": bars.y0,
+            "params_bar": bars.params,
+            "ts_bar": bars.ts,
+            "controls_bar": bars.controls,
+        }
+        ts = self.asarray(list(inputs.ts))
+        like = {"ys": y0, "y0_bar": y0, "params_bar": params, "ts_bar": ts, "controls_bar": controls}
+        return _tidy(got, like, inputs)
+
+    def watch(self, problem: Problem, inputs: Inputs, options: Options) -> Watch:
+        """Nothing can be seen of a library that nothing is known of."""
+        raise NotImplementedError
 
 
 class ReadOnlyNumPy(Manual):
@@ -101,6 +137,10 @@ class ReadOnlyNumPy(Manual):
         made = np.array(array, dtype=_dtype_name(np.asarray(array), self.precision))
         made.flags.writeable = False
         return made
+
+    def watch(self, problem: Problem, inputs: Inputs, options: Options) -> Watch:
+        """Every array made from the inputs is noted."""
+        return watch_numpy(self, problem, inputs, options)
 
 
 class Strict(Manual):
@@ -116,6 +156,10 @@ class Strict(Manual):
     def to_numpy(self, array: Any) -> Any:
         """The values, by way of the simulated CPU."""
         return np.asarray(array.to_device(self.xp.Device("CPU_DEVICE")))
+
+    def watch(self, problem: Problem, inputs: Inputs, options: Options) -> Watch:
+        """Every conversion of an array to a number is noted."""
+        return watch_strict(self, problem, inputs, options)
 
 
 class CuPy(Manual):
@@ -156,18 +200,24 @@ class Torch:
         """The values."""
         return array.detach().cpu().numpy()
 
-    def run(self, problem: Problem, inputs: Inputs, method: str, preset: str) -> Outcome:
+    def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
         """Call ``solve`` and ``torch.autograd.grad``."""
-        y0, params, ys_bar = (optree.tree_map(self.asarray, tree) for tree in (inputs.y0, inputs.params, inputs.ys_bar))
+        trees = (inputs.y0, inputs.params, inputs.ys_bar, inputs.controls)
+        y0, params, ys_bar, controls = (optree.tree_map(self.asarray, tree) for tree in trees)
         ts = self.torch.tensor(inputs.ts, dtype=self.torch.float64, device=self.device, requires_grad=True)
-        options = {"method": method, "steps": problem.steps, "adjoint": preset}
+        if controls is not None:
+            options = {**options, "controls": controls}
         ys = self.frontend.solve(problem.field, y0, ts, params, **options).ys
-        arguments: Any = (y0, params, ts)
-        leaves, spec = optree.tree_flatten(arguments)
-        found = self.torch.autograd.grad(optree.tree_leaves(ys), leaves, optree.tree_leaves(ys_bar))
-        y0_bar, params_bar, ts_bar = spec.unflatten(found)
-        got = {"ys": ys, "y0_bar": y0_bar, "params_bar": params_bar, "ts_bar": ts_bar}
-        return Outcome(got, {"ys": y0, "y0_bar": y0, "params_bar": params, "ts_bar": ts})
+        like = {"y0_bar": y0, "params_bar": params, "ts_bar": ts, "controls_bar": controls}
+        leaves, spec = optree.tree_flatten(like)
+        found = self.torch.autograd.grad(
+            optree.tree_leaves(ys), leaves, optree.tree_leaves(ys_bar), allow_unused=True, materialize_grads=True
+        )
+        return _tidy({"ys": ys, **spec.unflatten(found)}, {"ys": y0, **like}, inputs)
+
+    def watch(self, problem: Problem, inputs: Inputs, options: Options) -> Watch:
+        """Every operation that PyTorch dispatches is noted."""
+        return watch_torch(self, problem, inputs, options)
 
 
 class Jax:
@@ -176,6 +226,7 @@ class Jax:
     def __init__(self, jax: Any, precision: str, device: Any, is_jitted: bool, x64: bool) -> None:
         self.jax, self.precision, self.device = jax, precision, device
         self.is_jitted, self.x64 = is_jitted, x64
+        self._last: tuple[Any, Any] = (None, None)
         self.frontend = importlib.import_module("janode.jax")
 
     @contextlib.contextmanager
@@ -197,24 +248,41 @@ class Jax:
         """The values."""
         return np.asarray(array)
 
-    def run(self, problem: Problem, inputs: Inputs, method: str, preset: str) -> Outcome:
-        """Call ``solve`` under ``jax.vjp``; JAX's gradients are the conjugates of the suite's."""
-        jax = self.jax
-        y0, params = (optree.tree_map(self.asarray, tree) for tree in (inputs.y0, inputs.params))
+    def arguments(self, inputs: Inputs) -> tuple[Any, ...]:
+        """What ``pull`` takes."""
+        y0, params, controls = (
+            optree.tree_map(self.asarray, tree) for tree in (inputs.y0, inputs.params, inputs.controls)
+        )
         ys_bar = optree.tree_map(lambda leaf: self.asarray(np.conj(leaf)), inputs.ys_bar)
-        ts = jax.device_put(np.asarray(inputs.ts, dtype=np.float64 if self.x64 else np.float32), self.device)
-        options = {"method": method, "steps": problem.steps, "adjoint": preset}
+        ts = self.jax.device_put(np.asarray(inputs.ts, dtype=np.float64 if self.x64 else np.float32), self.device)
+        return (y0, params, ts, controls), ys_bar
 
-        def pull(y0: Tree, params: Tree, ts: Any, ys_bar: Tree) -> tuple[Tree, Sequence[Tree]]:
-            ys, pullback = jax.vjp(lambda *args: self.solve(problem, args, options), y0, params, ts)
+    def pull(self, problem: Problem, options: Options) -> Any:
+        """The function from arguments and cotangents to the states at all ts and the cotangents of the arguments."""
+
+        def solve(y0: Tree, params: Tree, ts: Any, controls: Tree) -> Tree:
+            given = {} if controls is None else {"controls": controls}
+            return self.frontend.solve(problem.field, y0, ts, params, **options, **given).ys
+
+        def pull(arguments: tuple[Any, ...], ys_bar: Tree) -> tuple[Tree, Sequence[Tree]]:
+            ys, pullback = self.jax.vjp(solve, *arguments)
             return ys, pullback(ys_bar)
 
-        ys, bars = (jax.jit(pull) if self.is_jitted else pull)(y0, params, ts, ys_bar)
-        y0_bar, params_bar, ts_bar = jax.tree.map(jax.numpy.conj, bars)
-        got = {"ys": ys, "y0_bar": y0_bar, "params_bar": params_bar, "ts_bar": ts_bar}
-        return Outcome(got, {"ys": y0, "y0_bar": y0, "params_bar": params, "ts_bar": ts})
+        return pull
 
-    def solve(self, problem: Problem, arguments: tuple[Any, ...], options: dict[str, Any]) -> Tree:
-        """The states at all ts."""
-        y0, params, ts = arguments
-        return self.frontend.solve(problem.field, y0, ts, params, **options).ys
+    def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
+        """Call ``solve`` under ``jax.vjp``; JAX's gradients are the conjugates of the suite's."""
+        key = (problem, tuple(options.items()))
+        if self._last[0] != key:  # an invariant calls the same program many times
+            pull = self.pull(problem, options)
+            self._last = key, self.jax.jit(pull) if self.is_jitted else pull
+        arguments, ys_bar = self.arguments(inputs)
+        ys, bars = self._last[1](arguments, ys_bar)
+        names = ("y0_bar", "params_bar", "ts_bar", "controls_bar")
+        like = dict(zip(names, arguments, strict=True))
+        got = dict(zip(names, self.jax.tree.map(self.jax.numpy.conj, bars), strict=True))
+        return _tidy({"ys": ys, **got}, {"ys": arguments[0], **like}, inputs)
+
+    def watch(self, problem: Problem, inputs: Inputs, options: Options) -> Watch:
+        """The traced program is looked through."""
+        return watch_jax(self, problem, inputs, options)

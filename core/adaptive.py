@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from .continuous import ContinuousRungeKutta, Trial
 from .controllers import NO_MEMORY, Memory, PIDController, Tolerances, first_step, larger, smaller
@@ -110,6 +110,11 @@ class AdaptiveSweep(Sweep):
     def _stepper(self, is_extended: bool) -> Any:
         return self.pair if is_extended else self.method
 
+    def with_times(self, ts: Sequence[Time]) -> Self:
+        """The sweep with times of the same values that carry a gradient."""
+        stops = [ts[row] if row >= 0 else t for row, t in zip(self.grid.rows, self.grid.known, strict=True)]
+        return replace(self, ts=ts, grid=replace(self.grid, times=stops))
+
     def advance(self, y0: State, record: Record) -> tuple[Any, Any, Any]:
         """The whole way forward: (report, accepted steps with their records, last carry)."""
         ops = self.backend
@@ -120,6 +125,32 @@ class AdaptiveSweep(Sweep):
         outputs = Report(walk.rows, walk.status, walk.num_accepted, num_rejected, time, last)
         tape = Accepted(walk.num_accepted, walk.num_saved, walk.steps, walk.found_in, walk.slopes, walk.kept)
         return outputs, tape, walk.carry
+
+    def way(self, records: Accepted) -> Accepted:
+        """The accepted steps, without records."""
+        return records._replace(kept=None)
+
+    def again(self, y0: State, way: Accepted, record: Record) -> Accepted:
+        """The accepted steps with their records, taken once more."""
+        ops = self.backend
+
+        def redo(state: Any) -> Any:
+            n, carry, kept = state
+            here = n < way.num_steps
+            following, record_of_step = self._redone(way, smaller(ops, n, self.max_steps - 1), carry, record)
+            kept = ops.put(kept, n, record_of_step, where=here)
+            return *ops.choose(here, lambda: (n + 1, following), lambda: (n, carry)), kept
+
+        carry = self.method.start(y0)
+        example = record.keep(carry, [y0] * len(self._stepper(self.saves_between).c))
+        state = 0, carry, ops.recorder(self.max_steps, example)
+        return way._replace(kept=ops.while_loop(lambda state: state[0] < way.num_steps, redo, state)[2])
+
+    def _redone(self, way: Accepted, n: Any, carry: Carry, record: Record) -> tuple[Carry, Any]:
+        """(carry after the accepted step n, its record)."""
+        step = AcceptedStep(*self.backend.take(way.steps, n))
+        stepper = self._stepper(self.saves_between and self.backend.may(step.holds_times))
+        return record.advance(self, carry, self.moment(Phase(stepper, 0), step, self.method.output(carry)))
 
     def report(self, outputs: Report) -> Report:
         """How the way forward went."""
@@ -288,7 +319,7 @@ class AdaptiveSweep(Sweep):
                 y_next,
                 where=where & step.is_end & (stops.rows[step.segment + 1] >= 0),
             ),
-            steps=ops.put(walk.steps, walk.num_accepted, step, where=where),
+            steps=ops.put(walk.steps, walk.num_accepted, step._replace(holds_times=ends), where=where),
             kept=self._kept(walk, record.keep(walk.carry, evaluations[: len(self._stepper(ops.may(ends)).c)]), where),
         )
         size = self._next_size(walk, step.h, error, is_short)
@@ -388,13 +419,10 @@ class AdaptiveSweep(Sweep):
 
         def redo(loop: Any) -> Any:
             m, carry, rerun = loop
-            moment = self.moment(
-                Phase(self._stepper(self.saves_between), 0), AcceptedStep(*ops.take(tape.steps, m)), carry[0]
-            )
-            following, kept = record.advance(self, carry, moment)
+            following, kept = self._redone(tape, smaller(ops, m, self.max_steps - 1), carry, record)
             is_needed = m <= n
             rerun = ops.put(rerun, smaller(ops, m - base, distance - 1), kept, where=is_needed)
-            return ops.choose(is_needed, lambda: (m + 1, following), lambda: (m, carry)) + (rerun,)
+            return *ops.choose(is_needed, lambda: (m + 1, following), lambda: (m, carry)), rerun
 
         _, _, rerun = ops.while_loop(lambda loop: loop[0] <= n, redo, loop)
         return state._replace(base=ops.choose(is_stale, lambda: base, lambda: state.base), rerun=rerun)
@@ -411,7 +439,7 @@ class AdaptiveSweep(Sweep):
             lambda: bars.carry,
         )
         bars = bars._replace(carry=carry)
-        has_between = self.saves_between and ops.may(self._lies_in(tape, row, n))
+        has_between = self.saves_between and ops.may(step.holds_times)
         stepper = self._stepper(has_between)
         moment = self.moment(Phase(stepper, 0), step, self.method.output(bars.carry))
         linearizations = record.linearizations(self, kept, moment)

@@ -101,7 +101,7 @@ class StraightThrough:
         layout = replace(sweep.controls.layout, phases=method.phases(sweep.num_steps))
         sweep = replace(sweep, method=method, controls=replace(sweep.controls, layout=layout))
         # Its last step has one stage more than the one that was recorded, so the record is made anew.
-        again = replace(backward, sweep=sweep, recovery=Restart(Carries()), tape=backward.y0)
+        again = replace(backward, sweep=sweep, recovery=Restart(Carries()), tape=(backward.y0, ()))
         return raw_gradient(again.sweep, again.run()[1])
 
 

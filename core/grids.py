@@ -68,6 +68,8 @@ class AcceptedStep(NamedTuple):
     h: Time
     is_end: Any
     """Whether the step ends at the next stop; its size then is what is left to it."""
+    holds_times: Any = False
+    """Whether any of ts lies between its ends."""
 
 
 @dataclass(frozen=True)

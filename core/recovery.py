@@ -33,11 +33,11 @@ class Restart:
     record: Record
 
     def forward(self, sweep: Sweep, y0: State) -> tuple[Any, Any]:
-        """(outputs, initial state)."""
-        outputs, _, _ = sweep.advance(y0, Nothing())
-        return outputs, y0
+        """(outputs, (initial state, the way))."""
+        outputs, records, _ = sweep.advance(y0, Nothing())
+        return outputs, (y0, sweep.way(records))
 
     def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> tuple[Bars, Any]:
         """The cotangents pulled back through every step, and what each step sends to its controls."""
-        _, records, _ = sweep.advance(tape, self.record)
-        return sweep.retreat(records, self.record, bars)
+        y0, way = tape
+        return sweep.retreat(sweep.again(y0, way, self.record), self.record, bars)

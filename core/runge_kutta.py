@@ -27,6 +27,7 @@ class Sparse(NamedTuple):
 
 
 def sparse(coefficients: list[float]) -> Sparse:
+    """The coefficients without zeros."""
     kept = [(c, place) for place, c in enumerate(coefficients) if c != 0.0]
     return Sparse(tuple(c for c, _ in kept), tuple(place for _, place in kept))
 

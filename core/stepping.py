@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from . import arguments
 from .adaptive import AdaptiveSweep
 from .controllers import PIController, PIDController, Tolerances
+from .controls import Controls, check_controls, node_layout
 from .errors import InputError
-from .grids import FixedGrid, Stops
+from .grids import Stops
 from .protocols import Method, State
 from .runge_kutta import RungeKutta
 from .sweep import Sweep
@@ -204,8 +205,17 @@ def make_sweep(
     )
 
 
+def with_controls(where: str, sweep: Sweep, sampling: str, leaves: State, paths: Sequence[str]) -> Sweep:
+    """The sweep with controls at its nodes; refuses those that are not."""
+    if isinstance(sweep, AdaptiveSweep):
+        raise InputError(
+            f"{where}: controls must come with fixed steps, for they belong to the times that the steps sample; got "
+            "adaptive ones. Give steps or step_size."
+        )
+    layout = node_layout(where, sweep.method, sweep.num_steps, sampling)
+    check_controls(where, layout, leaves, paths)
+    return replace(sweep, controls=Controls(layout, sweep.backend.unstack(leaves)))
+
+
 def _on_trees(norm: Callable[[Any], Any] | None, state: Structure) -> Callable[[State], Any] | None:
     return None if norm is None else lambda ratios: norm(state.build(ratios))
-
-
-__all__ = ["FixedGrid", "Stepping", "Structure", "check_adaptive", "find_stops", "make_sweep", "read_tolerances"]

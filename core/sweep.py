@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 from .controls import Controls
 from .grids import FixedGrid
@@ -63,6 +63,18 @@ class Sweep:
     def num_steps(self) -> int:
         """The number of steps N of the whole sweep."""
         return self.grid.num_steps
+
+    def with_times(self, ts: Sequence[Time]) -> Self:
+        """The sweep with times of the same values that carry a gradient."""
+        return replace(self, ts=ts)
+
+    def way(self, records: Any) -> Any:
+        """What of the records of a sweep that kept nothing tells which steps it took: nothing, on a fixed grid."""
+        return ()
+
+    def again(self, y0: State, way: Any, record: Record) -> Any:
+        """The records of the same steps, taken once more."""
+        return self.advance(y0, record)[1]
 
     def report(self, outputs: Any) -> Report:
         """How the way forward went, from its outputs: one host read per leaf on eager libraries."""

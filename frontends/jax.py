@@ -12,9 +12,17 @@ import numpy as np
 from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import find_adjoint
+from janode.core.controllers import PIController, PIDController
 from janode.core.controls import NodeLayout, check_controls, node_layout
 from janode.core.corrected import find_correction
-from janode.core.errors import InputError, JanodeError, NonFiniteState, SolveError
+from janode.core.errors import (
+    InputError,
+    JanodeError,
+    MaxStepsReached,
+    NonFiniteState,
+    SolveError,
+    StepSizeUnderflow,
+)
 from janode.core.failures import raise_failure
 from janode.core.grids import FixedGrid, check_equal_steps
 from janode.core.methods import find_method
@@ -31,10 +39,14 @@ __all__ = [
     "Diagnosis",
     "InputError",
     "JanodeError",
+    "MaxStepsReached",
     "NonFiniteState",
+    "PIController",
+    "PIDController",
     "Solution",
     "SolveError",
     "Stats",
+    "StepSizeUnderflow",
     "control_times",
     "diagnose_controls",
     "refine_controls",

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,6 @@ from janode.backends.registry import array_backend
 from janode.core import arguments
 from janode.core.adjoint import Backward, find_adjoint, pull_back
 from janode.core.controllers import PIDController
-from janode.core.controls import Controls, check_controls, node_layout
 from janode.core.corrected import find_correction
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
@@ -24,7 +23,7 @@ from janode.core.records import Nothing
 from janode.core.recovery import Kept
 from janode.core.solution import Gradients, Solution, Stats
 from janode.core.stepped_back import report
-from janode.core.stepping import Stepping, make_sweep
+from janode.core.stepping import Stepping, make_sweep, with_controls
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
@@ -191,9 +190,7 @@ def _prepare(
     check_start(where, backend, state.leaves)
     sweep = make_sweep(where, stepping, backend, chosen, manual, times, tree.leaves, clock, state, xp)
     if controls is not None:
-        layout = node_layout(where, chosen, sweep.num_steps, sampling)
-        check_controls(where, layout, control_tree.leaves, control_tree.paths)
-        sweep = replace(sweep, controls=Controls(layout, backend.unstack(control_tree.leaves)))
+        sweep = with_controls(where, sweep, sampling, control_tree.leaves, control_tree.paths)
     return sweep, manual
 
 

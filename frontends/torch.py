@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from janode.core.errors import InputError, JanodeError, NonFiniteState, SolveError
+from janode.core.controllers import PIController, PIDController
+from janode.core.errors import (
+    InputError,
+    JanodeError,
+    MaxStepsReached,
+    NonFiniteState,
+    SolveError,
+    StepSizeUnderflow,
+)
 from janode.core.solution import Solution, Stats
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
@@ -14,11 +22,15 @@ __all__ = [
     "Diagnosis",
     "InputError",
     "JanodeError",
+    "MaxStepsReached",
     "NeuralODE",
     "NonFiniteState",
+    "PIController",
+    "PIDController",
     "Solution",
     "SolveError",
     "Stats",
+    "StepSizeUnderflow",
     "control_times",
     "diagnose_controls",
     "refine_controls",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import array_api_compat.torch as xp
 import optree
@@ -14,17 +14,18 @@ import torch
 from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import Backward, Correction, find_adjoint, pull_back
-from janode.core.controls import Controls, NodeLayout, check_controls, node_layout
+from janode.core.controllers import PIDController
+from janode.core.controls import Controls
 from janode.core.corrected import find_correction
 from janode.core.errors import InputError
-from janode.core.failures import check_start, raise_failure, status
-from janode.core.grids import FixedGrid
+from janode.core.failures import check_start, raise_failure
 from janode.core.methods import find_method
 from janode.core.protocols import Method, Recovery, State
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
-from janode.core.solution import Solution
+from janode.core.solution import Report, Solution
 from janode.core.stepped_back import report
+from janode.core.stepping import Stepping, make_sweep, with_controls
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
@@ -33,32 +34,40 @@ from .torch_watch import NewCaptures
 from .trees import Tree
 
 
+class _Saved(NamedTuple):
+    """The place of a tensor of the tape among those that autograd saves."""
+
+    place: int
+
+
 class _Job:
     """One solve that autograd differentiates as a single node."""
 
     def __init__(self, sweep: Sweep, recovery: Recovery, field: TorchField, correction: Correction) -> None:
         self.sweep, self.recovery, self.field, self.correction = sweep, recovery, field, correction
         self.size = len(field.state.leaves)
-        self.rows: Any = None
+        self.report: Any = None
         self.shapes: list[torch.Size] = []
         self.spec: Any = None
-        self.places: list[int] = []
+        self.tape: list[Any] = []
 
     def forward(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """(ys leaves, tape leaves that are not among the inputs)."""
         _, y0, theta, controls = self.split(tensors)
         sweep = replace(self.sweep, theta=self.field.own_theta(theta), controls=self._controls(controls))
         with self.field.surroundings.restored():
-            self.rows, tape = self.recovery.forward(sweep, y0)
-        leaves, self.spec = optree.tree_flatten(tape)
+            outputs, tape = self.recovery.forward(sweep, y0)
+        self.report = sweep.report(outputs)
+        self.tape, self.spec = optree.tree_flatten(tape, none_is_leaf=True)
         given = {id(tensor): place for place, tensor in enumerate(tensors)}
         made: list[torch.Tensor] = []
-        for leaf in leaves:
-            if id(leaf) not in given:
-                given[id(leaf)] = len(tensors) + len(made)
-                made.append(leaf)
-        self.places = [given[id(leaf)] for leaf in leaves]
-        ys = self.sweep.backend.stack(self.rows)
+        for i, leaf in enumerate(self.tape):
+            if isinstance(leaf, torch.Tensor):
+                if id(leaf) not in given:
+                    given[id(leaf)] = len(tensors) + len(made)
+                    made.append(leaf)
+                self.tape[i] = _Saved(given[id(leaf)])
+        ys = self.sweep.backend.stack(self.report.rows)
         self.shapes = [leaf.shape for leaf in ys]
         return (*ys, *made)
 
@@ -66,7 +75,8 @@ class _Job:
         """The cotangents of the inputs."""
         _, y0, theta, controls = self.split(saved[:num_inputs])
         own = self.field.own_theta(theta)
-        tape = optree.tree_unflatten(self.spec, [saved[place] for place in self.places])
+        leaves = [saved[leaf.place] if isinstance(leaf, _Saved) else leaf for leaf in self.tape]
+        tape = optree.tree_unflatten(self.spec, leaves)
         ys_bar = tuple(
             torch.zeros(shape, dtype=leaf.dtype, device=leaf.device) if bar is None else bar
             for bar, leaf, shape in zip(bars, y0, self.shapes, strict=True)
@@ -168,8 +178,8 @@ def _refuse_transforms() -> None:
         )
 
 
-def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts: Any) -> tuple[Any, State]:
-    """(output rows, stacked outputs) with whatever gradient is wanted."""
+def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts: Any) -> tuple[Report, State]:
+    """(report, stacked outputs) with whatever gradient is wanted."""
     field: Any = sweep.field
     # A field that calls y.requires_grad_() must not change the user's tensor.
     y0 = tuple([leaf if leaf.requires_grad else leaf.view_as(leaf) for leaf in field.state.leaves])
@@ -182,15 +192,16 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts
     )
     if not field.is_recomputed:
         if field.needs_time:
-            sweep = replace(sweep, ts=ts.to(torch.float64).unbind(0))
-        rows, _ = Kept(Nothing()).forward(sweep, y0)
-        return rows, sweep.backend.stack(rows)
+            sweep = sweep.with_times(ts.to(torch.float64).unbind(0))
+        outputs, _ = Kept(Nothing()).forward(sweep, y0)
+        found = sweep.report(outputs)
+        return found, sweep.backend.stack(found.rows)
     _refuse_transforms()
     _refuse_hooks(field.implicit)
     job = _Job(sweep, recovery, field, correction)
     outputs = _Solve.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
-    rows, job.rows = job.rows, None
-    return rows, outputs[: job.size]
+    found, job.report = job.report, None
+    return found, outputs[: job.size]
 
 
 def _sweep(
@@ -199,9 +210,9 @@ def _sweep(
     tree: Tree,
     params: Any,
     controls: Tree,
-    layout: NodeLayout | None,
+    sampling: str,
     times: list[float],
-    grid: FixedGrid,
+    stepping: Stepping,
     method: Method,
     captured: list[torch.Tensor],
 ) -> Sweep:
@@ -209,8 +220,10 @@ def _sweep(
     implicit = [*_implicit_parameters(field), *captured]
     seen = TorchField(field, state, params, tree, controls, implicit, may_discover=not captured)
     clock = arguments.widest(state.leaves, xp)
-    read = None if layout is None else Controls(layout, backend.unstack(controls.leaves))
-    return Sweep(backend, method, seen, grid, times, seen.theta, clock, read)
+    sweep = make_sweep("solve", stepping, backend, method, seen, times, seen.theta, clock, state, xp)
+    if controls.spec is None:
+        return sweep
+    return with_controls("solve", sweep, sampling, controls.leaves, controls.paths)
 
 
 def solve(
@@ -224,6 +237,11 @@ def solve(
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
+    rtol: Any = None,
+    atol: Any = None,
+    controller: PIDController | None = None,
+    save: str = "interpolate",
+    max_steps: int | None = None,
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -294,27 +312,23 @@ def solve(
     arguments.check_field("solve", field)
     times = _read_times(ts)
     chosen, backend = find_method(method), find_backend("torch")
-    grid = arguments.fixed_grid("solve", times, steps, step_size, chosen)
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps)
     check_start("solve", backend, state.leaves)
-    layout = None
-    if controls is not None:
-        layout = node_layout("solve", chosen, grid.num_steps, sampling)
-        check_controls("solve", layout, nodes.leaves, nodes.paths)
     captured: list[torch.Tensor] = []
     wasted = 0
     while True:
-        sweep = _sweep(field, state, tree, params, nodes, layout, times, grid, chosen, captured)
+        sweep = _sweep(field, state, tree, params, nodes, sampling, times, stepping, chosen, captured)
         seen: Any = sweep.field
         seen.stats.num_field_evals = wasted
         try:
-            rows, ys = _run(sweep, name, recovery, find_correction("solve", correction, sweep), ts)
+            report, ys = _run(sweep, name, recovery, find_correction("solve", correction, sweep), ts)
             break
         except NewCaptures as found:
             captured, wasted = captured + found.tensors, seen.stats.num_field_evals
-    seen.stats.num_steps = seen.stats.num_accepted = grid.num_steps
-    solution: Solution[Any] = Solution(ts, state.build(ys), seen.stats, status(backend, rows))
+    seen.stats.count(report)
+    solution: Solution[Any] = Solution(ts, state.build(ys), seen.stats, report.status)
     if solution.status and on_failure == "raise":
-        raise_failure("solve", sweep, rows, solution, state.build)
+        raise_failure("solve", sweep, report, solution, state.build)
     return solution
 
 

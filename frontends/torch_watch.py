@@ -77,7 +77,7 @@ class Watch(TorchFunctionMode):
         self._foreign: dict[int, tuple[torch.Tensor, int]] = {}
         self._made: dict[int, torch.Tensor] = {}
         self._device = device
-        self._random = _random_state(device)
+        self._random = random_state(device)
         self._uses_generator = False
         self.begin = torch._C._autograd._get_sequence_nr()
 
@@ -122,7 +122,7 @@ class Watch(TorchFunctionMode):
 
     def drew_random_numbers(self) -> bool:
         """Whether a generator of random numbers was used."""
-        states = zip(self._random, _random_state(self._device), strict=True)
+        states = zip(self._random, random_state(self._device), strict=True)
         return self._uses_generator or any(not torch.equal(before, after) for before, after in states)
 
 
@@ -152,6 +152,6 @@ def version(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _random_state(device: torch.device) -> list[torch.Tensor]:
+def random_state(device: torch.device) -> list[torch.Tensor]:
     host = torch.get_rng_state()
     return [host, torch.cuda.get_rng_state(device)] if device.type == "cuda" else [host]

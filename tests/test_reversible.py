@@ -20,8 +20,8 @@ from janode.core.reversible import AsynchronousLeapfrog, ReversibleCoupling
 from janode.core.runge_kutta import RungeKutta
 from janode.core.tableaus import DOPRI5, TABLEAUS
 
-from .controlled import P, by_numpy, controls, field_of, ys_bar_of
 from .controlled import Y0 as CONTROLLED_Y0
+from .controlled import P, by_numpy, controls, field_of, ys_bar_of
 from .controlled import packed as packed_controls
 from .problems import (
     FIELD,

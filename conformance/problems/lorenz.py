@@ -48,4 +48,4 @@ def _solution(y0: Tree, params: Tree, ts: tuple[float, ...]) -> Tree:
     return np.asarray(_DIGITS, dtype=float)[: len(ts)]
 
 
-LORENZ = Problem("lorenz", Field(_fn, _vjp), _draw, (0.0, 0.5, 1.0, 2.0), 30, 4.0, _solution)
+LORENZ = Problem("lorenz", Field(_fn, _vjp), _draw, (0.0, 0.5, 1.0, 2.0), 30, 4.0, _solution, steps_back=False)
