@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
 from typing import Any, NamedTuple
 
 from .errors import InputError
@@ -99,9 +98,9 @@ class Comparison:
                 f"{where}: the metrics of all solvers must be of the same samples; got {len(first)} and {len(second)} "
                 "of them. Evaluate the same batch."
             )
-        scale = abs(fmean(second)) if self.compare == "relative" else 1.0
+        scale = abs(_mean(second)) if self.compare == "relative" else 1.0
         pairs = [a - b for a, b in zip(first, second, strict=True)]
-        value, margin = abs(fmean(pairs)), self._margin(where, pairs)
+        value, margin = abs(_mean(pairs)), self._margin(where, pairs)
         if scale == 0.0:
             return Gap(*(math.inf if bound > 0.0 else 0.0 for bound in (value, value - margin, value + margin)))
         return Gap(value / scale, max(value - margin, 0.0) / scale, (value + margin) / scale)
@@ -115,11 +114,17 @@ class Comparison:
                 f"{where}: the metric must be one number for each sample where confidence is given; got 1. Return for "
                 "example whether each sample is classified rightly, as a list or an array."
             )
+        from statistics import NormalDist, stdev  # not with the module: they take as long to import as all monitors
+
         return NormalDist().inv_cdf((1 + self.confidence) / 2) * stdev(pairs) / math.sqrt(len(pairs))
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def summary(metric: Any) -> float | None:
     """What the history keeps of a metric: the number, the mean over samples, or nothing."""
     if isinstance(metric, list):
-        return fmean(metric)
+        return _mean(metric)
     return metric if isinstance(metric, float) else None

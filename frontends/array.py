@@ -14,9 +14,25 @@ from janode.core.errors import (
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
+from .validity import (
+    Check,
+    Discrepancies,
+    Entry,
+    StepSizeMonitor,
+    ToleranceMonitor,
+    Validity,
+    checksum,
+    plot_validity,
+    relative_distance,
+    show_validity,
+    validate,
+)
 
 __all__ = [
+    "Check",
     "Diagnosis",
+    "Discrepancies",
+    "Entry",
     "Field",
     "Gradients",
     "InputError",
@@ -28,10 +44,18 @@ __all__ = [
     "Solution",
     "SolveError",
     "Stats",
+    "StepSizeMonitor",
     "StepSizeUnderflow",
+    "ToleranceMonitor",
+    "Validity",
+    "checksum",
     "control_times",
     "diagnose_controls",
+    "plot_validity",
     "refine_controls",
+    "relative_distance",
+    "show_validity",
     "solve",
     "solve_vjp",
+    "validate",
 ]

@@ -16,10 +16,16 @@ from janode.core.solution import Solution, Stats
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .torch_modules import ControlledODE, NeuralODE
 from .torch_solve import solve
+from .torch_validity import checksum, relative_distance, validate
+from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
+from .validity_report import plot_validity, show_validity
 
 __all__ = [
+    "Check",
     "ControlledODE",
     "Diagnosis",
+    "Discrepancies",
+    "Entry",
     "InputError",
     "JanodeError",
     "MaxStepsReached",
@@ -30,9 +36,17 @@ __all__ = [
     "Solution",
     "SolveError",
     "Stats",
+    "StepSizeMonitor",
     "StepSizeUnderflow",
+    "ToleranceMonitor",
+    "Validity",
+    "checksum",
     "control_times",
     "diagnose_controls",
+    "plot_validity",
     "refine_controls",
+    "relative_distance",
+    "show_validity",
     "solve",
+    "validate",
 ]

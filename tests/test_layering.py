@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "backends": ARRAY_API,
     "frontends": ARRAY_API | {"optree"},
 }
+# Optional: what shows results is imported when it is called.
+SHOWS = {Path("frontends/validity_report.py"): {"rich", "matplotlib"}}
 MAY_REACH = {
     "core": {"core"},
     "backends": {"core", "backends"},
@@ -69,7 +71,7 @@ def folder_of(module: str) -> str | None:
 def strays(path: Path, source: str) -> list[str]:
     """The imports by which a file breaks the layering."""
     here, found = path.parts[0], []
-    allowed = sys.stdlib_module_names | MAY_IMPORT.get(here, set()) | own_library(path)
+    allowed = sys.stdlib_module_names | MAY_IMPORT.get(here, set()) | own_library(path) | SHOWS.get(path, set())
     for module, is_relative in imports(path, source):
         folder, top = folder_of(module), module.split(".")[0]
         if folder is not None:
@@ -103,6 +105,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("backends/numpy.py", "import optree"),
         ("frontends/jax.py", "import torch.nn"),
         ("frontends/jax.py", "import janode.conformance"),
+        ("frontends/jax.py", "import rich"),
         ("frontends/jax.py", "from .core.tableaus import Tableau"),
     ],
 )
