@@ -135,7 +135,7 @@ def test_what_cannot_be_undone_says_so(method: Any) -> None:
 
 
 def comparable(gradient: np.ndarray, method: Any, ts: Any = TS) -> np.ndarray:
-    """For a method of equal steps the gradient of times counts along motions that keep them equal: shift and stretch."""
+    """For methods of equal steps the gradient of times along the motions that keep them equal: shift and stretch."""
     if not method.needs_equal_steps:
         return gradient
     ts_bar = gradient[7:].astype(float)
