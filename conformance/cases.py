@@ -42,6 +42,8 @@ INVARIANTS: dict[str, tuple[tuple[str, str], ...]] = {
 
 _BACK = 16.0
 """By how much more rounding errors may grow where the states are computed backwards from the last one."""
+_DIVIDED = 8.0
+"""By how much more they may grow in a division by a method's smallest weight."""
 _THOROUGH = ("rk4", "dopri5")
 """Methods that meet every preset on every problem at level standard."""
 _VARIED = ("euler", "heun2", "leapfrog", "ab3", "alf", "reversible_heun", "reversible(tsit5)")
@@ -78,8 +80,9 @@ class Case(NamedTuple):
 
     @property
     def condition(self) -> float:
-        """By how much rounding errors may grow: the problem's condition, and what stepping back adds."""
-        return PROBLEMS[self.problem].condition * (_BACK if is_stepped_back(self.preset) else 1.0)
+        """By how much rounding errors may grow: the problem's, and what stepping back or small weights add."""
+        grown = _BACK if is_stepped_back(self.preset) else _DIVIDED if self.aspect == "divide" else 1.0
+        return PROBLEMS[self.problem].condition * grown
 
     @property
     def correction(self) -> str:
@@ -152,9 +155,7 @@ def all_cases() -> Iterator[Case]:
 
 def select(level: str, selection: Selection, target: str = "") -> list[Case]:
     """The cases of a level that are asked for and offered."""
-    return [
-        case for case in all_cases() if _is_in(level, case) and selection.holds(case, target) and not case.refusal
-    ]
+    return [case for case in all_cases() if _is_in(level, case) and selection.holds(case, target) and not case.refusal]
 
 
 def demoted(level: str, levels: int) -> str:

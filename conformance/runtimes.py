@@ -193,8 +193,8 @@ class Torch:
 
     def asarray(self, array: Any) -> Any:
         """A tensor in the target's precision that requires gradient."""
-        dtype = getattr(self.torch, _dtype_name(array, self.precision))
-        return self.torch.tensor(array, dtype=dtype, device=self.device).requires_grad_()
+        values = np.asarray(array, dtype=_dtype_name(array, self.precision))
+        return self.torch.tensor(values, device=self.device).requires_grad_()
 
     def to_numpy(self, array: Any) -> Any:
         """The values."""

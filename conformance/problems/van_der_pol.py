@@ -39,4 +39,6 @@ def _solution(y0: Tree, params: Tree, ts: tuple[float, ...]) -> Tree:
     return np.asarray(_X, dtype=float)[: len(ts), None], np.asarray(_V, dtype=float)[: len(ts), None]
 
 
-VAN_DER_POL = Problem("van_der_pol", Field(_fn, _vjp), _draw, (0.0, 0.75, 1.5, 3.0), 10, 2.0, _solution, steps_back=False)
+VAN_DER_POL = Problem(
+    "van_der_pol", Field(_fn, _vjp), _draw, (0.0, 0.75, 1.5, 3.0), 10, 2.0, _solution, steps_back=False
+)

@@ -1,0 +1,201 @@
+"""The NumPy float64 reference, and what it is itself held against: true solutions, and solves by the book."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optree
+
+from janode import numpy as jo
+from janode.core.methods import find_method
+from janode.core.tableaus import TABLEAUS
+
+from .cases import Case
+from .comparison import EPS, Comparison, Difference, Found, measure
+from .offers import CORRECTIONS
+from .problem import Inputs, Problem, draw_inputs
+from .problems import PROBLEMS
+from .textbook import CENTRAL_LOSS, derivative, integrate
+
+Tree = Any
+Values = dict[str, Tree]
+"""The solution ``ys`` and its gradients ``y0_bar``, ``params_bar``, ``ts_bar`` and, with controls, ``controls_bar``."""
+
+# Steps between times for the order of a method, in units of a problem's own: where its error shows its order.
+_REFINEMENT = {1: 32, 2: 8, 3: 4, 4: 2, 5: 4, 8: 2}
+_LARGEST_ERROR = 0.05
+_ORDER_LOST = 0.7
+_HIGHEST_CORRECTED = 4
+"""Corrected gradients between the ends of steps are interpolated: none is asked to be of a higher order."""
+
+
+def reference_values(
+    problem: Problem, inputs: Inputs, method: str, preset: str = "stages", correction: str = "none"
+) -> Values:
+    """The NumPy float64 solution and gradients, all stage states kept unless the preset says otherwise."""
+    options: dict[str, Any] = {"method": method, "adjoint": preset, **problem.stepping()}
+    if inputs.controls is not None:
+        options |= {"controls": inputs.controls, "sampling": problem.sampling, "correction": correction}
+    solution, pullback = jo.solve_vjp(problem.field, inputs.y0, inputs.ts, inputs.params, **options)
+    bars = pullback(inputs.ys_bar)
+    values = {"ys": solution.ys, "y0_bar": bars.y0, "params_bar": bars.params, "ts_bar": bars.ts}
+    return values if inputs.controls is None else values | {"controls_bar": bars.controls}
+
+
+class ReferenceCheck:
+    """Holds the reference against the true solution, and against the textbook solver and its complex steps."""
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """No settings."""
+        return contextlib.nullcontext()
+
+    def facts(self) -> dict[str, str]:
+        """NumPy's version."""
+        return {"numpy": np.__version__, "device": "cpu"}
+
+    def run(self, case: Case) -> Found:
+        """One of the checks."""
+        problem = PROBLEMS[case.problem]
+        if case.preset == "order":
+            check = _check_correction if case.aspect in CORRECTIONS else _check_reconstruction
+            return {case.aspect: check(problem, case.method, case.aspect)}
+        run = {"exact": _check_order, "textbook": _check_textbook}[case.preset]
+        return {case.preset: run(problem, case.method)}
+
+
+def _flat(tree: Tree) -> Any:
+    return np.concatenate([np.ravel(leaf) for leaf in optree.tree_leaves(tree)])
+
+
+def _order_shows(
+    where: str, order: int, steps: int, condition: float, errors: Callable[[int], float]
+) -> list[Difference]:
+    """Twice the steps must lower an error, in eps, by an order, less _ORDER_LOST, unless it is at rounding."""
+    coarse, fine = errors(steps), errors(2 * steps)
+    tolerance = max(coarse / 2 ** (order - _ORDER_LOST), Comparison(condition).tolerance)
+    if coarse * EPS["f64"] <= _LARGEST_ERROR:
+        return [Difference(where, fine, tolerance)]
+    fault = f"must be near what is exact; got a relative error of {coarse * EPS['f64']:.3g}"
+    return [Difference(where, math.inf, tolerance, fault)]
+
+
+def _refined(problem: Problem, method: str, steps: int) -> tuple[Problem, Inputs]:
+    fine = dataclasses.replace(problem, steps=steps)
+    return fine, draw_inputs(fine, method, single=False)
+
+
+def _check_order(problem: Problem, method: str) -> list[Difference]:
+    """The solution against the true one."""
+
+    def errors(steps: int) -> float:
+        _, inputs = _refined(problem, method, steps)
+        options: dict[str, Any] = {"method": method, "steps": steps}
+        if inputs.controls is not None:
+            options |= {"controls": inputs.controls, "sampling": problem.sampling}
+        ys = jo.solve(problem.field, inputs.y0, inputs.ts, inputs.params, **options).ys
+        assert problem.solution is not None
+        return measure(_flat(ys), _flat(problem.solution(inputs.y0, inputs.params, inputs.ts)), EPS["f64"])
+
+    order = find_method(method).order
+    # A multistep method needs finer steps than a one-step method of its order.
+    steps = problem.steps * _REFINEMENT[order] * (1 if method in TABLEAUS else 4)
+    return _order_shows("ys", order, steps, problem.condition, errors)
+
+
+def _check_correction(problem: Problem, method: str, correction: str) -> list[Difference]:
+    """The corrected gradient of controls, over the trapezoid weights of its nodes, against that of the ODE."""
+
+    def errors(steps: int) -> float:
+        fine, inputs = _refined(problem, method, steps)
+        times = np.asarray(jo.control_times(method, inputs.ts, steps=steps))
+        bar = np.zeros_like(inputs.ys_bar)
+        bar[-1] = 1.0
+        inputs = dataclasses.replace(inputs, ys_bar=bar)
+        got = reference_values(fine, inputs, method, correction=correction)["controls_bar"]
+        gaps = np.concatenate([[0.0], np.diff(times), [0.0]])
+        weights = (gaps[1:] + gaps[:-1]) / 2
+        got = optree.tree_map(lambda leaf: leaf / weights.reshape(-1, *(1,) * (leaf.ndim - 1)), got)
+        assert problem.slopes is not None
+        return measure(_flat(got), _flat(problem.slopes(inputs.y0, inputs.params, times, inputs.ts)), EPS["f64"])
+
+    order = min(find_method(method).order, _HIGHEST_CORRECTED, 1 if correction in ("divide", "filter_descent") else 9)
+    steps = problem.steps * (4 if method in TABLEAUS else 16)
+    return _order_shows("controls_bar", order, steps, steps * problem.condition, errors)  # divided by h
+
+
+def _check_reconstruction(problem: Problem, method: str, preset: str) -> list[Difference]:
+    """The gradient by an approximate inverse against the exact one: as near as the method's order."""
+
+    def errors(steps: int) -> float:
+        fine, inputs = _refined(problem, method, steps)
+        got, exact = (reference_values(fine, inputs, method, name)["y0_bar"] for name in (preset, "stages"))
+        return measure(_flat(got), _flat(exact), EPS["f64"])
+
+    order = find_method(method).order
+    return _order_shows("y0_bar", order, problem.steps * _REFINEMENT[order], problem.condition, errors)
+
+
+def _nodes(problem: Problem, method: str, inputs: Inputs) -> Callable[[int, Any], int] | None:
+    """Which control a stage reads, by a search for its time; the times are found by a solve that notes them."""
+    if inputs.controls is None:
+        return None
+    if problem.sampling == "steps":
+        return lambda n, t: n
+    noted: list[float] = []
+
+    def note(n: int, t: Any) -> int:
+        noted.append(float(t))
+        return 0
+
+    first = optree.tree_map(lambda leaf: leaf[:1], inputs.controls)
+    value = problem.value or problem.field
+    integrate(value, inputs.y0, inputs.ts, inputs.params, method, problem.steps, first, note)
+    # The last stage of some methods is not evaluated, as nothing depends on it: its node is not there.
+    times = np.unique(np.round(noted, 9))[: len(optree.tree_leaves(inputs.controls)[0])]
+    return lambda n, t: int(np.argmin(np.abs(times - t)))
+
+
+def _check_textbook(problem: Problem, method: str) -> list[Difference]:
+    """The same steps by the book; and the gradient along one random direction for each array of the inputs."""
+    inputs = draw_inputs(problem, method, single=False)
+    got, comparison = reference_values(problem, inputs, method), Comparison(problem.condition)
+    value, node = problem.value or problem.field, _nodes(problem, method, inputs)
+
+    def states(y0: Tree, params: Tree, ts: Any, controls: Tree) -> Tree:
+        return integrate(value, y0, list(ts), params, method, problem.steps, controls, node)
+
+    names = ("y0", "params", "ts", "controls")
+    start: Any = {name: getattr(inputs, name) for name in names} | {"ts": np.asarray(inputs.ts)}
+    bars: Any = {name: got.get(f"{name}_bar") for name in names}
+    found = comparison.trees("ys", got["ys"], got["ys"], states(**start))
+    leaves, spec = optree.tree_flatten(start)
+    is_analytic = not any(np.iscomplexobj(leaf) for leaf in leaves)
+    ys_bars = optree.tree_leaves(inputs.ys_bar)
+    rng = np.random.default_rng(7)
+    for i, (path, bar) in enumerate(zip(spec.paths(), optree.tree_leaves(bars), strict=True)):
+        direction = random_direction(rng, leaves[i])
+
+        def loss(e: Any, i: int = i, direction: Any = direction) -> Any:
+            moved = [leaf + e * direction if i == j else leaf for j, leaf in enumerate(leaves)]
+            ys = optree.tree_leaves(states(**spec.unflatten(moved)))
+            total = sum(np.sum(np.conj(ys_bar) * y) for ys_bar, y in zip(ys_bars, ys, strict=True))
+            return total if is_analytic else total.real
+
+        products = np.real(np.conj(bar) * direction)
+        scale = float(np.sum(np.abs(products)))
+        error = measure(np.sum(products), derivative(loss, is_analytic), EPS["f64"], scale)
+        tolerance = comparison.tolerance * (1 if is_analytic else CENTRAL_LOSS)
+        name = f"{path[0]}_bar" + "".join(f"[{key!r}]" for key in path[1:])
+        found.append(Difference(name, error, tolerance))
+    return found
+
+
+def random_direction(rng: np.random.Generator, leaf: Any) -> Any:
+    """A direction with no small entry, and no real or imaginary one for a complex array."""
+    direction = rng.uniform(0.5, 1.5, np.shape(leaf)) * rng.choice([-1.0, 1.0], np.shape(leaf))
+    return direction * np.exp(1j) if np.iscomplexobj(leaf) else direction
