@@ -391,7 +391,7 @@ class AdaptiveSweep(Sweep):
         state = _Return(records.num_steps - 1, records.num_saved - 1, bars, -1, None)
         if slots < self.max_steps:
             example = ops.take(records.kept, 0)
-            state = state._replace(rerun=ops.buffer(1 << self.thinning.doublings(self.max_steps), example))
+            state = state._replace(rerun=ops.recorder(1 << self.thinning.doublings(self.max_steps), example))
 
         def pull(state: _Return) -> _Return:
             n = larger(ops, state.step, 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from .controls import NodeLayout
 from .errors import InputError
+from .grids import FixedGrid
 from .protocols import Array, Backend, Carry, Method, Phase, Record, State
 from .records import Carries, Nothing
 from .solution import Stats
@@ -35,6 +36,11 @@ class SteppedBack:
 
     def forward(self, sweep: Sweep, y0: State) -> tuple[Any, Any]:
         """(outputs, (initial state, last carry))."""
+        if not isinstance(sweep.grid, FixedGrid):
+            raise InputError(
+                "solve: an adjoint that steps back must have a fixed grid; got adaptive steps. Give steps or step_size, "
+                "or use another adjoint."
+            )
         if sweep.controls is not None:
             for phase, _ in sweep.phases():
                 _check_nodes(sweep.controls.layout, phase, sweep.method.name)

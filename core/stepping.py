@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from . import arguments
 from .adaptive import AdaptiveSweep
@@ -40,6 +40,7 @@ class Stepping:
     controller: PIDController | None = None
     save: str = "interpolate"
     max_steps: int | None = None
+    checkpoints: int | None = None
 
     @property
     def is_fixed(self) -> bool:
@@ -48,7 +49,11 @@ class Stepping:
 
     def is_adaptive(self, where: str, method: Method) -> bool:
         """Whether the steps follow from the error; refuses what contradicts itself."""
-        given = [name for name in ("rtol", "atol", "controller", "max_steps") if getattr(self, name) is not None]
+        given = [
+            name
+            for name in ("rtol", "atol", "controller", "max_steps", "checkpoints")
+            if getattr(self, name) is not None
+        ]
         if self.is_fixed:
             if given:
                 raise InputError(
@@ -200,18 +205,23 @@ def make_sweep(
         control=controller,
         tolerances=Tolerances(rtol, atol, _on_trees(controller.norm, state)),
         max_steps=UNLIMITED if stepping.max_steps is None else int(stepping.max_steps),
-        thinning=Thinning(),
+        thinning=Thinning(stepping.checkpoints),
         known_ts=times,
+    )
+
+
+def refuse_controls(where: str) -> NoReturn:
+    """Refuse controls at the nodes of steps that nobody knows yet."""
+    raise InputError(
+        f"{where}: controls must come with fixed steps, for they belong to the times that the steps sample; got "
+        "adaptive ones. Give steps or step_size."
     )
 
 
 def with_controls(where: str, sweep: Sweep, sampling: str, leaves: State, paths: Sequence[str]) -> Sweep:
     """The sweep with controls at its nodes; refuses those that are not."""
     if isinstance(sweep, AdaptiveSweep):
-        raise InputError(
-            f"{where}: controls must come with fixed steps, for they belong to the times that the steps sample; got "
-            "adaptive ones. Give steps or step_size."
-        )
+        refuse_controls(where)
     layout = node_layout(where, sweep.method, sweep.num_steps, sampling)
     check_controls(where, layout, leaves, paths)
     return replace(sweep, controls=Controls(layout, sweep.backend.unstack(leaves)))

@@ -24,19 +24,27 @@ from janode.core.errors import (
     StepSizeUnderflow,
 )
 from janode.core.failures import raise_failure
-from janode.core.grids import FixedGrid, check_equal_steps
+from janode.core.grids import check_equal_steps
 from janode.core.methods import find_method
 from janode.core.protocols import Array, Method, State
-from janode.core.solution import BAD_TIMES, Solution, Stats
+from janode.core.solution import BAD_TIMES, Report, Solution, Stats
+from janode.core.stepping import Stepping, check_adaptive, find_stops, read_tolerances, refuse_controls
 from janode.core.tableaus import Tableau
 
 from .jax_cache import program
 from .jax_controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .jax_field import close
 from .jax_problem import Problem
+from .jax_steps import MAX_STEPS, AdaptiveSteps, FixedSteps
+from .jax_validity import checksum, relative_distance, validate
+from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
+from .validity_report import plot_validity, show_validity
 
 __all__ = [
+    "Check",
     "Diagnosis",
+    "Discrepancies",
+    "Entry",
     "InputError",
     "JanodeError",
     "MaxStepsReached",
@@ -46,11 +54,19 @@ __all__ = [
     "Solution",
     "SolveError",
     "Stats",
+    "StepSizeMonitor",
     "StepSizeUnderflow",
+    "ToleranceMonitor",
+    "Validity",
+    "checksum",
     "control_times",
     "diagnose_controls",
+    "plot_validity",
     "refine_controls",
+    "relative_distance",
+    "show_validity",
     "solve",
+    "validate",
 ]
 
 jax.tree_util.register_dataclass(Stats)
@@ -94,36 +110,75 @@ def _check_start(state: State) -> None:
         raise InputError("solve: y0 must be finite; got an infinite or NaN entry. Check how it is computed.")
 
 
-def _times(ts: Any, steps: int | None, step_size: float | None, method: Method) -> tuple[Array, FixedGrid, bool]:
-    """(ts, grid, whether their values are unknown)."""
+def _times(ts: Any, stepping: Stepping, method: Method) -> tuple[Array, FixedSteps | AdaptiveSteps, bool]:
+    """(ts, steps, whether the values of ts are unknown)."""
+    is_adaptive = stepping.is_adaptive("solve", method)
     if not (_is_traced(ts) or (isinstance(ts, list | tuple) and any(map(_is_traced, ts)))):
         values = np.asarray(ts) if isinstance(ts, jax.Array) else ts
         # Times that differ may be equal in JAX's default float: the rounded ones are checked.
         rounded = np.asarray(arguments.read_times("solve", values), dtype=jnp.result_type(float))
         known = arguments.read_times("solve", rounded.tolist())
-        return jnp.asarray(rounded), arguments.fixed_grid("solve", known, steps, step_size, method), False
+        if is_adaptive:
+            return jnp.asarray(rounded), _adaptive(stepping, known), False
+        grid = arguments.fixed_grid("solve", known, stepping.steps, stepping.step_size, method)
+        return jnp.asarray(rounded), FixedSteps(grid), False
     times = jnp.asarray(ts)
     if times.ndim != 1 or len(times) < 2 or jnp.iscomplexobj(times):
         raise InputError(
             f"solve: traced ts must be a sequence of at least 2 real numbers; got shape {times.shape} and dtype "
             f"{times.dtype}. Give the start and the end."
         )
-    if step_size is not None:
+    if is_adaptive:
+        controller = check_adaptive("solve", stepping)
+        if controller.step_ts or controller.jump_ts:
+            raise InputError(
+                "solve: step_ts and jump_ts must come with ts known when the solve is traced; got traced ts. Leave "
+                "them out, or give ts as numbers."
+            )
+        return times.astype(jnp.result_type(float)), _adaptive(stepping, list(range(len(times)))), True
+    if stepping.step_size is not None:
         raise InputError(
             "solve: step_size must come with ts known when the solve is traced; got traced ts. Use steps, which does "
             "not depend on the values of ts."
         )
-    grid = arguments.fixed_grid("solve", list(range(len(times))), steps, None, method)
-    return times.astype(jnp.result_type(float)), grid, True
+    grid = arguments.fixed_grid("solve", list(range(len(times))), stepping.steps, None, method)
+    return times.astype(jnp.result_type(float)), FixedSteps(grid), True
 
 
-def _controls(controls: Any, method: Method, grid: FixedGrid, sampling: str) -> tuple[NodeLayout | None, State, Any]:
+def _adaptive(stepping: Stepping, ts: list[float]) -> AdaptiveSteps:
+    """The static data of adaptive steps between times that stand for the real ones."""
+    controller = check_adaptive("solve", stepping)
+    stops = find_stops("solve", ts, stepping.save, controller)
+    max_steps = MAX_STEPS if stepping.max_steps is None else int(stepping.max_steps)
+    rows, times, jumps = tuple(stops.rows), tuple(stops.known), tuple(stops.jumps)
+    return AdaptiveSteps(controller, rows, times, jumps, stops.saves_between, max_steps, stepping.checkpoints)
+
+
+def _tolerances(stepping: Stepping, state: State, tree: Any) -> tuple[State, State]:
+    """(rtol, atol): an array for each leaf of the state, of its real dtype."""
+
+    def match(entries: Any, name: str) -> Any:
+        found = jax.tree.structure(entries)
+        if found != tree:
+            raise InputError(f"solve: {name} must have the structure of y0, {tree}; got {found}. Or give one number.")
+        return jax.tree.leaves(entries)
+
+    found = read_tolerances("solve", stepping, state, jnp, match, lambda entry: not _is_traced(entry))
+    rtol, atol = (
+        tuple(jnp.asarray(entry, leaf.real.dtype) for entry, leaf in zip(part, state, strict=True)) for part in found
+    )
+    return rtol, atol
+
+
+def _controls(controls: Any, method: Method, steps: Any, sampling: str) -> tuple[NodeLayout | None, State, Any]:
     """(layout of the nodes, leaves, controls as arrays)."""
     if controls is None:
         return None, (), None
+    if isinstance(steps, AdaptiveSteps):
+        refuse_controls("solve")
     leaves, structure, paths = _leaves(controls, "controls")
     arguments.check_parameters("solve", leaves, jnp, paths)
-    layout = node_layout("solve", method, grid.num_steps, sampling)
+    layout = node_layout("solve", method, steps.grid.num_steps, sampling)
     check_controls("solve", layout, leaves, paths)
     return layout, leaves, jax.tree.unflatten(structure, leaves)
 
@@ -139,6 +194,12 @@ def solve(
     method: str | Tableau | Method = "dopri5",
     steps: int | None = None,
     step_size: float | None = None,
+    rtol: Any = None,
+    atol: Any = None,
+    controller: PIDController | None = None,
+    save: str = "interpolate",
+    max_steps: int | None = None,
+    checkpoints: int | None = None,
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -210,18 +271,20 @@ def solve(
     state, tree, paths = _leaves(y0, "y0")
     arguments.check_state("solve", state, jnp, paths)
     chosen, backend = find_method(method), find_backend("jax")
-    times, grid, checks_times = _times(ts, steps, step_size, chosen)
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
+    times, taken, checks_times = _times(ts, stepping, chosen)
+    tolerances = None if isinstance(taken, FixedSteps) else _tolerances(stepping, state, tree)
     _check_start(state)
     clock = arguments.widest(state, jnp)
-    layout, nodes, controls = _controls(controls, chosen, grid, sampling)
+    layout, nodes, controls = _controls(controls, chosen, taken, sampling)
     theta, closed, constants = close(field, times, state, tree, paths, params, controls, clock)
-    arrays = (times, state, theta, constants, nodes)
+    arrays = (times, state, theta, constants, nodes, tolerances)
     others = (("params, controls or captured", leaf) for leaf in theta + constants + nodes)
     _check_devices([*zip(paths, state, strict=True), *others])
     problem = Problem(
         backend,
         chosen,
-        grid,
+        taken,
         closed,
         clock,
         None if name == "backprop" else recovery,
@@ -230,24 +293,20 @@ def solve(
         correction,
     )
     find_correction("solve", correction, problem.sweep(*arrays[:1], *arrays[2:]))
-    ys, status = program(problem, any(map(_is_traced, jax.tree.leaves(arrays))))(*arrays)
-    stats = Stats(
-        grid.num_steps,
-        grid.num_steps,
-        0,
-        sum(len(phase.stepper.c) * phase.num_steps for phase in chosen.phases(grid.num_steps)),
-        0,
-    )
-    solution: Solution[Any] = Solution(times, jax.tree.unflatten(tree, ys), stats, status)
-    if on_failure == "raise" and not _is_traced(status) and int(status):
-        _fail(problem, arrays, ys, solution, tree)
+    ys, report = program(problem, any(map(_is_traced, jax.tree.leaves(arrays))))(*arrays)
+    stats = taken.stats(chosen, report)
+    solution: Solution[Any] = Solution(times, jax.tree.unflatten(tree, ys), stats, report.status)
+    if on_failure == "raise" and not _is_traced(report.status) and int(report.status):
+        _fail(problem, arrays, ys, report, solution, tree)
     return solution
 
 
-def _fail(problem: Problem, arrays: Any, ys: State, solution: Solution[Any], tree: Any) -> None:
+def _fail(problem: Problem, arrays: Any, ys: State, report: Report, solution: Solution[Any], tree: Any) -> None:
     """Raise the error of a solve whose values are known, though perhaps being differentiated."""
     (times, _, *others), ys = jax.lax.stop_gradient((arrays, ys))
-    if int(solution.status) == BAD_TIMES:
-        check_equal_steps("solve", problem.grid, arguments.read_times("solve", times), problem.method.name)
-    rows = [tuple(leaf[k] for leaf in ys) for k in range(len(times))]
-    raise_failure("solve", problem.sweep(times, *others), rows, solution, lambda row: jax.tree.unflatten(tree, row))
+    if int(report.status) == BAD_TIMES:
+        known = arguments.read_times("solve", times)
+        if isinstance(problem.steps, FixedSteps):
+            check_equal_steps("solve", problem.steps.grid, known, problem.method.name)
+    report = report._replace(rows=[tuple(leaf[k] for leaf in ys) for k in range(len(times))])
+    raise_failure("solve", problem.sweep(times, *others), report, solution, lambda row: jax.tree.unflatten(tree, row))

@@ -13,14 +13,14 @@ from jax.custom_derivatives import SymbolicZero
 from janode.core.adjoint import Backward, pull_back
 from janode.core.controls import Controls, NodeLayout
 from janode.core.corrected import find_correction
-from janode.core.grids import FixedGrid
 from janode.core.protocols import Array, Backend, Method, Recovery, State
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
-from janode.core.solution import BAD_TIMES, NON_FINITE, SUCCESS
+from janode.core.solution import BAD_TIMES, Report
 from janode.core.sweep import Sweep
 
 from .jax_field import ClosedField, JaxField
+from .jax_steps import AdaptiveSteps, FixedSteps
 
 
 @jax.tree_util.register_static
@@ -34,7 +34,7 @@ class Problem:
 
     backend: Backend
     method: Method
-    grid: FixedGrid
+    steps: FixedSteps | AdaptiveSteps
     field: ClosedField
     clock: int
     recovery: Recovery | None
@@ -42,8 +42,10 @@ class Problem:
     layout: NodeLayout | None
     correction: str
 
-    def run(self, ts: Array, y0: State, theta: State, constants: State, controls: State) -> tuple[State, Array]:
-        """(states at all ts, status); where ts is checked here and not as it must be, the solution becomes NaN."""
+    def run(
+        self, ts: Array, y0: State, theta: State, constants: State, controls: State, tolerances: Any
+    ) -> tuple[State, Report]:
+        """(states at all ts, report); where ts is checked here and not as it must be, the solution becomes NaN."""
         is_good: Any = True
         if self.checks_times:
             rises = ts[1:] - ts[:-1]
@@ -53,9 +55,9 @@ class Problem:
                 is_good &= jnp.max(rises) - jnp.min(rises) <= rounding
             ts = ts + jnp.where(is_good, 0.0, jnp.nan)  # added, for a selection would give ts a gradient of zero
         solve = self._forward if self.recovery is None else self._differentiable(self.recovery)
-        ys = solve(ts, y0, theta, constants, controls)
-        status = jnp.where(self.backend.all_finite(tuple(leaf[-1] for leaf in ys)), SUCCESS, NON_FINITE)
-        return ys, jnp.where(is_good, status, BAD_TIMES).astype(jnp.int32)
+        ys, report = solve(ts, y0, theta, constants, controls, tolerances)
+        status = jnp.where(is_good, report.status, BAD_TIMES).astype(jnp.int32)
+        return ys, jax.lax.stop_gradient(report._replace(status=status))
 
     def sweep(
         self,
@@ -63,32 +65,46 @@ class Problem:
         theta: State,
         constants: State,
         controls: State,
+        tolerances: Any,
         needs_time: bool = False,
         wanted: Sequence[bool] = (),
     ) -> Sweep:
         """The sweep for these arrays."""
         field = JaxField(self.field, constants, needs_time, wanted)
         read = None if self.layout is None else Controls(self.layout, self.backend.unstack(controls))
-        return Sweep(self.backend, self.method, field, self.grid, ts, theta, self.clock, read)
+        return self.steps.sweep(
+            ts,
+            tolerances,
+            backend=self.backend,
+            method=self.method,
+            field=field,
+            theta=theta,
+            clock=self.clock,
+            controls=read,
+        )
 
-    def _forward(self, ts: Array, y0: State, theta: State, constants: State, controls: State) -> State:
-        outputs, _ = Kept(Nothing()).forward(self.sweep(ts, theta, constants, controls), y0)
-        return outputs
+    def _forward(
+        self, ts: Array, y0: State, theta: State, constants: State, controls: State, tolerances: Any
+    ) -> tuple[State, Report]:
+        sweep = self.sweep(ts, theta, constants, controls, tolerances)
+        return _reported(sweep, Kept(Nothing()).forward(sweep, y0)[0])
 
     def _differentiable(self, recovery: Recovery) -> Any:
         apply = jax.custom_vjp(self._forward)
 
-        def fwd(*primals: Any) -> tuple[State, Any]:
+        def fwd(*primals: Any) -> tuple[Any, Any]:
             values = jax.tree.map(lambda leaf: leaf.value, primals, is_leaf=lambda leaf: hasattr(leaf, "perturbed"))
             wanted = _Wanted((primals[0].perturbed, *(leaf.perturbed for leaf in primals[2])))
-            ts, y0, theta, constants, controls = values
-            outputs, tape = recovery.forward(self.sweep(ts, theta, constants, controls), y0)
-            return outputs, (wanted, values, tape)
+            ts, y0, *others = values
+            sweep = self.sweep(ts, *others, wanted[0], wanted[1:])
+            outputs, tape = recovery.forward(sweep, y0)
+            return _reported(sweep, outputs), (wanted, values, tape)
 
-        def bwd(residuals: Any, ys_bar: Any) -> tuple[Any, ...]:
-            wanted, (ts, y0, theta, constants, controls), tape = residuals
+        def bwd(residuals: Any, outputs_bar: Any) -> tuple[Any, ...]:
+            wanted, (ts, y0, theta, constants, controls, tolerances), tape = residuals
+            ys_bar, _ = outputs_bar
             bars = tuple(jnp.zeros(bar.shape, bar.dtype) if isinstance(bar, SymbolicZero) else bar for bar in ys_bar)
-            sweep = self.sweep(ts, theta, constants, controls, wanted[0], wanted[1:])
+            sweep = self.sweep(ts, theta, constants, controls, tolerances, wanted[0], wanted[1:])
             gradient = pull_back(
                 Backward(sweep, recovery, y0, tape, bars), find_correction("solve", self.correction, sweep)
             )
@@ -98,7 +114,13 @@ class Problem:
                 for leaf, is_wanted in zip(theta, wanted[1:], strict=True)
             )
             ts_bar = None if gradient.ts is None else gradient.ts[0].astype(ts.dtype)
-            return ts_bar, gradient.y0, theta_bar, None, gradient.controls
+            return ts_bar, gradient.y0, theta_bar, None, gradient.controls, None
 
         apply.defvjp(fwd, bwd, symbolic_zeros=True)
         return apply
+
+
+def _reported(sweep: Sweep, outputs: Any) -> tuple[State, Report]:
+    """(states at all ts, the rest of the report)."""
+    report = sweep.report(outputs)
+    return report.rows, report._replace(rows=None)

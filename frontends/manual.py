@@ -223,6 +223,7 @@ def solve(
     controller: PIDController | None = None,
     save: str = "interpolate",
     max_steps: int | None = None,
+    checkpoints: int | None = None,
     adjoint: str | Recovery = "auto",
     on_failure: str = "raise",
 ) -> Solution[Any]:
@@ -265,7 +266,7 @@ def solve(
         True
     """
     find_adjoint(adjoint, find_method(method))
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps)
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
     sweep, manual = _prepare("solve", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
     return _run("solve", sweep, manual, ts, Kept(Nothing()), on_failure)[0]
 
@@ -286,6 +287,7 @@ def solve_vjp(
     controller: PIDController | None = None,
     save: str = "interpolate",
     max_steps: int | None = None,
+    checkpoints: int | None = None,
     adjoint: str | Recovery = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -337,7 +339,7 @@ def solve_vjp(
             f"solve_vjp: field must bring its VJP; got {type(field).__name__}. Give Field(fn, vjp) or a network of "
             "janode.core.layers."
         )
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps)
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
     sweep, manual = _prepare("solve_vjp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
     corrected = find_correction("solve_vjp", correction, sweep)
     solution, tape = _run("solve_vjp", sweep, manual, ts, recovery, on_failure)

@@ -242,6 +242,7 @@ def solve(
     controller: PIDController | None = None,
     save: str = "interpolate",
     max_steps: int | None = None,
+    checkpoints: int | None = None,
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -312,7 +313,7 @@ def solve(
     arguments.check_field("solve", field)
     times = _read_times(ts)
     chosen, backend = find_method(method), find_backend("torch")
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps)
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
     check_start("solve", backend, state.leaves)
     captured: list[torch.Tensor] = []
     wasted = 0

@@ -442,6 +442,11 @@ def test_a_method_without_the_inverse_is_refused(where: str, method: Any, adjoin
         SOLVES[where](FIELD, y0, (0.0, 1.0), params(), method=method, steps=3, adjoint=adjoint)
 
 
+def test_adaptive_steps_are_refused() -> None:
+    with pytest.raises(jo.InputError, match="an adjoint that steps back must have a fixed grid; got adaptive steps"):
+        jo.solve_vjp(FIELD, Y0, TS, params(), rtol=1e-3, atol=1e-3, adjoint="reconstruct")
+
+
 @pytest.mark.parametrize(
     ("method", "sampling", "adjoint", "other"),
     [

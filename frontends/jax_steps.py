@@ -1,0 +1,90 @@
+"""How a JAX solve takes its steps, as static data: what of a sweep does not depend on the values of arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from janode.core.adaptive import AdaptiveSweep
+from janode.core.continuous import ContinuousRungeKutta
+from janode.core.controllers import PIDController, Tolerances
+from janode.core.grids import FixedGrid, Stops
+from janode.core.protocols import Array, Method, State
+from janode.core.solution import Report, Stats
+from janode.core.sweep import Sweep
+from janode.core.thinning import Thinning
+
+MAX_STEPS = 4096
+
+
+@dataclass(frozen=True)
+class FixedSteps:
+    """Steps of a grid given in advance."""
+
+    grid: FixedGrid
+
+    def sweep(self, ts: Array, tolerances: Any, **parts: Any) -> Sweep:
+        """The sweep for these arrays."""
+        return Sweep(grid=self.grid, ts=ts, **parts)
+
+    def stats(self, method: Method, report: Report) -> Stats:
+        """The counts of the way forward."""
+        num_steps = self.grid.num_steps
+        evaluations = sum(len(phase.stepper.c) * phase.num_steps for phase in method.phases(num_steps))
+        return Stats(num_steps, num_steps, 0, evaluations, 0)
+
+
+@dataclass(frozen=True)
+class AdaptiveSteps:
+    """Steps that follow from the error; stop i is ``ts[rows[i]]``, or ``times[i]`` where ``rows[i]`` is -1."""
+
+    controller: PIDController
+    rows: tuple[int, ...]
+    times: tuple[float, ...]
+    jumps: tuple[bool, ...]
+    saves_between: bool
+    max_steps: int
+    checkpoints: int | None
+
+    def sweep(self, ts: Array, tolerances: tuple[State, State], **parts: Any) -> AdaptiveSweep:
+        """The sweep for these arrays."""
+        times = jnp.stack([ts[row] if row >= 0 else jnp.asarray(t, ts.dtype) for row, t in self._stops])
+        known_ts = parts["backend"].scalar(ts)
+        stops = Stops(
+            times=times,
+            known=parts["backend"].scalar(times),
+            rows=jnp.asarray(self.rows),
+            jumps=jnp.asarray(self.jumps),
+            num_stops=len(self.rows),
+            has_jumps=any(self.jumps),
+            saves_between=self.saves_between,
+        )
+        default = 4 * math.isqrt(self.max_steps)
+        return AdaptiveSweep(
+            grid=stops,
+            ts=ts,
+            known_ts=known_ts,
+            control=self.controller,
+            tolerances=Tolerances(*tolerances, norm=self.controller.norm),
+            max_steps=self.max_steps,
+            thinning=Thinning(default if self.checkpoints is None else self.checkpoints),
+            **parts,
+        )
+
+    @property
+    def _stops(self) -> list[tuple[int, float]]:
+        return list(zip(self.rows, self.times, strict=True))
+
+    def stats(self, method: Method, report: Report) -> Stats:
+        """The counts of the way forward: arrays, one number for each lane."""
+        pair = ContinuousRungeKutta(method.tableau)  # type: ignore[attr-defined]
+        num_tried = report.num_accepted + report.num_rejected
+        per_try = max(pair.num_trial_stages, pair.end + 1) - 1
+        if self.saves_between:
+            per_try = len(pair.c) - 1
+        per_try += any(self.jumps)
+        at_start = 1 + (self.controller.first_step is None)
+        return Stats(num_tried, report.num_accepted, report.num_rejected, at_start + num_tried * per_try, 0)
