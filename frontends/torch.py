@@ -15,6 +15,7 @@ from janode.core.solution import Solution, Stats
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .torch_modules import ControlledODE, NeuralODE
+from .torch_residual import ResidualStack, deepen
 from .torch_solve import solve
 from .torch_validity import checksum, relative_distance, validate
 from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
@@ -33,6 +34,7 @@ __all__ = [
     "NonFiniteState",
     "PIController",
     "PIDController",
+    "ResidualStack",
     "Solution",
     "SolveError",
     "Stats",
@@ -42,6 +44,7 @@ __all__ = [
     "Validity",
     "checksum",
     "control_times",
+    "deepen",
     "diagnose_controls",
     "plot_validity",
     "refine_controls",

@@ -1,0 +1,233 @@
+"""The blocks of a residual stack as the core sees them: evaluated, and again as they were in the forward pass."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.modules.batchnorm import _NormBase
+
+from janode.core.errors import InputError
+from janode.core.protocols import Cotangent, State
+
+from .torch_field import Surroundings
+from .torch_watch import edge_of, ends, random_state, version
+from .trees import Tree
+
+
+class Visit(NamedTuple):
+    """Which block is evaluated, and which of the forward pass's evaluations that is."""
+
+    block: int
+    number: int
+
+
+class _Linearization:
+    """A block at one point with its graph."""
+
+    def __init__(self, blocks: Blocks, n: int, x: torch.Tensor, f: torch.Tensor) -> None:
+        self._blocks, self._n, self._x, self._f = blocks, n, x, f
+
+    @property
+    def f(self) -> State:
+        """The value, without its graph."""
+        return (self._f.detach(),)
+
+    def pull(self, f_bar: State) -> tuple[None, State, Cotangent]:
+        """The cotangent of the block's input; those of its parameters and of the extra arguments are collected."""
+        if not self._f.requires_grad:
+            return None, (torch.zeros_like(self._x),), ()
+        wanted = self._blocks.wanted_by(self._n)
+        found = torch.autograd.grad(self._f, [self._x, *wanted], f_bar, allow_unused=True)
+        self._blocks.collect(wanted, found[1:])
+        return None, (torch.zeros_like(self._x) if found[0] is None else found[0],), ()
+
+
+class Blocks:
+    """The field of a stack in one pass. It collects the gradients of parameters and extra arguments itself.
+
+    Blocks differ in their parameters, and what they share is not the same for all: each asks for its own alone.
+    """
+
+    needs_time = False
+
+    def __init__(self, modules: Sequence[torch.nn.Module], x: torch.Tensor, extra: Tree) -> None:
+        self.modules, self.extra = modules, extra
+        self.surroundings = Surroundings.now(x.device.type)
+        self.parameters = list(
+            {id(p): p for module in modules for p in module.parameters() if p.requires_grad}.values()
+        )
+        self._places = [place for place, leaf in enumerate(extra.leaves) if _requires_grad(leaf)]
+        self.inputs = [*self.parameters, *[extra.leaves[place] for place in self._places]]
+        self.records = False
+        self._args = extra.build(extra.leaves)
+        self._extras: list[torch.Tensor] = []
+        self._wanted: dict[int, list[torch.Tensor]] = {}
+        self._totals: dict[int, torch.Tensor] = {}
+        self._is_forward = True
+        self._random: dict[int, list[torch.Tensor]] = {}
+        self._modes = [part.training for module in modules for part in module.modules()]
+        self._norms = [
+            [part for part in module.modules() if isinstance(part, _NormBase) and part.training] for module in modules
+        ]
+        self._buffers = [_other_buffers(module) for module in modules]
+
+    def refuse_generators(self) -> None:
+        """Raise for blocks that keep a generator of random numbers, whose state is not replayed."""
+        for n, module in enumerate(self.modules):
+            if any(isinstance(value, torch.Generator) for part in module.modules() for value in vars(part).values()):
+                raise InputError(
+                    f"ResidualStack: a block that is recomputed must draw from torch's default generator; block {n} "
+                    'keeps one of its own. Remove it, or use adjoint="backprop".'
+                )
+
+    def __call__(self, t: None, y: State, visit: Visit) -> State:
+        """The value of a block."""
+        return (self._evaluate(y[0], visit),)
+
+    def linearize(self, t: None, y: State, visit: Visit) -> _Linearization:
+        """The value with the graph of one evaluation, which must end at known tensors."""
+        x = y[0].detach().requires_grad_()
+        with torch.enable_grad():
+            f = self._evaluate(x, visit)
+        known = [x, *self.wanted_by(visit.block)]
+        stops = {edge_of(leaf): id(leaf) for leaf in known if leaf.grad_fn is not None}
+        if ends((f,), set(map(id, known)), stops)[1]:
+            raise InputError(
+                f"ResidualStack: tensors that require gradient must reach a block in x, in extra or as its parameters; "
+                f'got another one in block {visit.block}. Pass it as an extra argument, or use adjoint="backprop".'
+            )
+        return _Linearization(self, visit.block, x, f)
+
+    def wanted_by(self, n: int) -> list[torch.Tensor]:
+        """The tensors whose cotangents block n gives, beside that of its input."""
+        if n not in self._wanted:
+            self._wanted[n] = [p for p in self.modules[n].parameters() if p.requires_grad] + self._extras
+        return self._wanted[n]
+
+    def begin_backward(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Go over to evaluations that repeat those of the forward pass; ``inputs`` as they come out of the graph."""
+        current = [p for module in self.modules for p in module.parameters() if p.requires_grad]
+        modes = [part.training for module in self.modules for part in module.modules()]
+        if {id(p) for p in current} != {id(p) for p in self.parameters} or modes != self._modes:
+            what = "modes (train or eval)" if modes != self._modes else "parameters"
+            raise InputError(
+                f"ResidualStack: blocks must have the same {what} in the backward pass as in the forward pass; theirs "
+                "were changed between. Change them after the backward pass."
+            )
+        self._is_forward, self._totals, self._wanted = False, {}, {}
+        leaves = list(self.extra.leaves)
+        for place in self._places:
+            leaves[place] = leaves[place].detach().requires_grad_()
+        self._extras = [leaves[place] for place in self._places]
+        self._args = self.extra.build(leaves)
+
+    def collect(self, wanted: Sequence[torch.Tensor], bars: Sequence[torch.Tensor | None]) -> None:
+        """Add cotangents to the totals, which are of at least single precision."""
+        for leaf, bar in zip(wanted, bars, strict=True):
+            if bar is not None:
+                total = self._totals.get(id(leaf))
+                if total is None:
+                    self._totals[id(leaf)] = bar.float() if bar.dtype.itemsize == 2 else bar
+                else:
+                    self._totals[id(leaf)] = total + bar
+
+    def collected(self) -> list[torch.Tensor | None]:
+        """The totals, in the order of ``inputs`` and in their dtypes; None where nothing came."""
+        leaves, totals = [*self.parameters, *self._extras], self._totals
+        found = [totals[id(leaf)].to(leaf.dtype) if id(leaf) in totals else None for leaf in leaves]
+        self._totals = {}
+        return found
+
+    def _evaluate(self, x: torch.Tensor, visit: Visit) -> torch.Tensor:
+        if self._is_forward:
+            return self._first(x, visit)
+        with contextlib.ExitStack() as replayed:
+            if self._norms[visit.block]:
+                replayed.enter_context(_without_statistics(self._norms[visit.block]))
+            if visit.number in self._random:
+                replayed.enter_context(_random_numbers(self._random[visit.number], x.device))
+            return self.modules[visit.block](x, *self._args).to(x.dtype)
+
+    def _first(self, x: torch.Tensor, visit: Visit) -> torch.Tensor:
+        n = visit.block
+        before = random_state(x.device) if self.records else []
+        versions = [version(buffer) for _, buffer in self._buffers[n]]
+        x_version = version(x)
+        f = self.modules[n](x, *self._args)
+        if version(x) != x_version:
+            raise InputError(
+                f"ResidualStack: a block must not change its input in place; block {n} did (a first layer with "
+                "inplace=True does). Make a new tensor there."
+            )
+        if self.records:
+            if not all(map(torch.equal, before, random_state(x.device))):
+                self._random[visit.number] = before
+            for (name, buffer), old in zip(self._buffers[n], versions, strict=True):
+                if version(buffer) != old:
+                    raise InputError(
+                        f"ResidualStack: a block that is recomputed must change no buffers but those of norm layers; "
+                        f'block {n} changed {name!r}. Call eval() on it, or use adjoint="backprop".'
+                    )
+        return self._checked(f, x, n)
+
+    def _checked(self, f: Any, x: torch.Tensor, n: int) -> torch.Tensor:
+        if isinstance(f, torch.Tensor) and f.dtype != x.dtype and self.surroundings.enabled:
+            f = f.to(x.dtype)
+        if not isinstance(f, torch.Tensor) or (f.shape, f.dtype, f.device) != (x.shape, x.dtype, x.device):
+            got = _described(f) if isinstance(f, torch.Tensor) else type(f).__name__
+            raise InputError(
+                f"ResidualStack: blocks must return a tensor of the shape, dtype and device of x, {_described(x)}; got "
+                f"{got} from block {n}. Leave layers that change it outside of the stack."
+            )
+        return f
+
+
+def _described(tensor: torch.Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
+
+
+def _requires_grad(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.requires_grad
+
+
+def _other_buffers(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """The buffers that no norm layer owns."""
+    return [
+        (f"{name}.{leaf}" if name else leaf, buffer)
+        for name, part in module.named_modules()
+        if not isinstance(part, _NormBase)
+        for leaf, buffer in part.named_buffers(recurse=False)
+    ]
+
+
+@contextlib.contextmanager
+def _without_statistics(norms: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Norm layers in training mode without running statistics: they neither read nor change them."""
+    kept = [(part, dict(part._buffers)) for part in norms]
+    for part, buffers in kept:
+        part._buffers.update(dict.fromkeys(buffers))
+    try:
+        yield
+    finally:
+        for part, buffers in kept:
+            part._buffers.update(buffers)
+
+
+@contextlib.contextmanager
+def _random_numbers(states: Sequence[torch.Tensor], device: torch.device) -> Iterator[None]:
+    """The random numbers that follow these states; those of the surroundings afterwards."""
+    now = random_state(device)
+    _set_random_state(states, device)
+    try:
+        yield
+    finally:
+        _set_random_state(now, device)
+
+
+def _set_random_state(states: Sequence[torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
