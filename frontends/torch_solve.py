@@ -30,6 +30,7 @@ from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
 from .torch_field import TorchField
+from .torch_refusals import only_once, refuse_hooks, refuse_transforms
 from .torch_watch import NewCaptures
 from .trees import Tree
 
@@ -129,30 +130,8 @@ class _Solve(torch.autograd.Function):
         with torch.no_grad():
             found = ctx.job.backward(saved, ctx.num_inputs, bars[: ctx.job.size])
         if torch.is_grad_enabled():
-            made = [bar for bar in found if bar is not None]
-            given = [bar for bar in bars if bar is not None]
-            once = iter(_Once.apply(len(made), *made, *saved[: ctx.num_inputs], *given))
-            found = tuple([None if bar is None else next(once) for bar in found])
+            found = only_once("solve", found, [*saved[: ctx.num_inputs], *bars])
         return (None, *found)
-
-
-class _Once(torch.autograd.Function):
-    """Gradients that depend on what follows them, and that say so where their own gradient is asked for."""
-
-    @staticmethod
-    def forward(num_gradients: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple([tensor.clone() for tensor in tensors[:num_gradients]])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *bars: Any) -> Any:
-        raise InputError(
-            "solve: second derivatives must be taken by the framework; got a gradient of this adjoint to differentiate "
-            'again. Use adjoint="backprop".'
-        )
 
 
 def _implicit_parameters(field: Callable[..., Any]) -> list[torch.Tensor]:
@@ -160,22 +139,6 @@ def _implicit_parameters(field: Callable[..., Any]) -> list[torch.Tensor]:
     if not isinstance(owner, torch.nn.Module):
         return []
     return [parameter for parameter in owner.parameters() if parameter.requires_grad]
-
-
-def _refuse_hooks(tensors: Sequence[torch.Tensor]) -> None:
-    if any(tensor._backward_hooks or tensor.retains_grad for tensor in tensors):
-        raise InputError(
-            "solve: parameters with tensor hooks or retain_grad() must be differentiated by the framework, for the "
-            'hooks would run once per stage; got one. Remove the hook, or use adjoint="backprop".'
-        )
-
-
-def _refuse_transforms() -> None:
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        raise InputError(
-            "solve: transforms of torch.func must differentiate the solver's own operations; got one around another "
-            'adjoint. Use adjoint="backprop", or torch.autograd.'
-        )
 
 
 def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts: Any) -> tuple[Report, State]:
@@ -196,8 +159,8 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts
         outputs, _ = Kept(Nothing()).forward(sweep, y0)
         found = sweep.report(outputs)
         return found, sweep.backend.stack(found.rows)
-    _refuse_transforms()
-    _refuse_hooks(field.implicit)
+    refuse_transforms("solve")
+    refuse_hooks("solve", field.implicit)
     job = _Job(sweep, recovery, field, correction)
     outputs = _Solve.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
     found, job.report = job.report, None

@@ -153,5 +153,6 @@ def version(tensor: torch.Tensor) -> int:
 
 
 def random_state(device: torch.device) -> list[torch.Tensor]:
+    """The states of the default generators, of the CPU and of the device."""
     host = torch.get_rng_state()
     return [host, torch.cuda.get_rng_state(device)] if device.type == "cuda" else [host]
