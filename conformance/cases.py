@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import product
 from typing import NamedTuple
 
-from janode.core.errors import InputError, unknown_name
+from janode.core.errors import unknown_name
 from janode.core.tableaus import TABLEAUS
 
 from .offers import CORRECTIONS, METHODS, is_approximate, is_stepped_back, presets, refusal
@@ -20,9 +20,6 @@ from .problems import PROBLEMS
 LEVELS = ("smoke", "standard", "full")
 _LEAST = "least"
 """The level below smoke: of variants of a target that takes smoke."""
-REFERENCE = "reference"
-"""The id under which the reference values themselves are checked."""
-
 INVARIANTS: dict[str, tuple[tuple[str, str], ...]] = {
     "dot_product": (
         ("affine", "dopri5"),

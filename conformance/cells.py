@@ -61,7 +61,7 @@ def load(target: str) -> Check:
 
 
 def run_target(target: str, cases: Sequence[Case], gaps: Sequence[Gap]) -> Iterator[Cell | TargetReport]:
-    """Every cell as soon as it is done, then the report of the target."""
+    """The report of the target, then every cell as soon as it is done."""
     try:
         check = load(target)
         facts = check.facts()
@@ -71,10 +71,15 @@ def run_target(target: str, cases: Sequence[Case], gaps: Sequence[Gap]) -> Itera
     except Exception as error:
         yield TargetReport(target, FAILED, f"cannot be loaded: {_told(error)}", {})
         return
+    yield TargetReport(target, RAN, "", facts)
     with check.active():
         for case in cases:
             yield run_cell(target, check, case, find_gap(gaps, target, case))
-    yield TargetReport(target, RAN, "", facts)
+
+
+def failed_cell(target: str, case: Case, message: str, seconds: float) -> Cell:
+    """The cell of a case that nothing could be measured of."""
+    return Cell(target, case.id, FAILED, 0.0, 0.0, "", message, seconds)
 
 
 def run_cell(target: str, check: Check, case: Case, gap: Gap | None) -> Cell:

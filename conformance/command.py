@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from janode.core.errors import InputError, unknown_name
 
 from .cases import LEVELS, Selection, demoted, reference_cases, select
 from .cells import Cell
-from .gaps import GAPS_FILE, Gap, read_gaps
-from .report import Report
-from .runner import Plan, run
+from .gaps import GAPS_FILE, read_gaps
+from .report import Report, ReportFile
+from .resume import resume as take_up
+from .runner import TIMEOUT, Plan, Result, run
 from .tables import print_report
 from .targets import REFERENCE, TARGETS, Target
 
@@ -44,7 +46,9 @@ def main(
         typer.Option(help="smoke, standard or full. Default: standard; full if a problem, method or preset is given."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0 runs all in this one.")] = 2,
-    json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
+    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds that a case may take.")] = TIMEOUT,
+    json: Annotated[Path | None, typer.Option(help="Write the results to this file, while the run goes on.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the interrupted run whose results are in --json.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Only list the cases of every target.")] = False,
 ) -> None:
     """Compare every installed array library with the NumPy float64 reference: solutions and gradients.
@@ -59,9 +63,13 @@ def main(
         required, targets = find_targets(target or (), device or (), dtype or ())
         plan = make_plan(targets, chosen, selection)
         gaps = read_gaps(GAPS_FILE)
-        if json is not None:
-            json.open("a").close()  # an unwritable path is found before the run
-    except (InputError, OSError) as error:
+        file = None if json is None else ReportFile(json)
+        report = Report(chosen, required)
+        if resume:
+            if json is None:
+                raise InputError("conformance: --resume must come with --json; got none. Name the interrupted run.")
+            report, plan = take_up(json, plan, chosen, required)
+    except InputError as error:
         Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True, highlight=False)
         raise typer.Exit(2) from None
     if list_:
@@ -69,9 +77,7 @@ def main(
             for case in cases:
                 console.print(f"{name}/{case.id}", markup=False, highlight=False, soft_wrap=True)
         return
-    report = _run(console, plan, gaps, jobs, Report(chosen, required))
-    if json is not None:
-        json.write_text(report.as_json())
+    _run(console, run(plan, gaps, jobs, timeout), sum(map(len, plan.values())), report, file)
     print_report(console, report)
     raise typer.Exit(int(bool(report.failures)))
 
@@ -121,18 +127,33 @@ def make_plan(targets: Sequence[Target], level: str, selection: Selection) -> Pl
     return {**plan, REFERENCE: reference_cases(sorted(used))}
 
 
-def _run(console: Console, plan: Plan, gaps: Sequence[Gap], jobs: int, report: Report) -> Report:
-    """The report, with a progress bar meanwhile."""
+def _run(console: Console, results: Iterator[Result], total: int, report: Report, file: ReportFile | None) -> None:
+    """Fill the report, with a progress bar meanwhile; the file holds what there is, however this ends."""
     # Small arrays gain nothing from threads, and JAX would take most of a GPU's memory from the others.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    columns = (SpinnerColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=sum(map(len, plan.values())))
-        for result in run(plan, gaps, jobs):
-            report.add(result)
-            if isinstance(result, Cell):
-                progress.update(bar, advance=1, description=f"{result.target}/{result.case}")
-    order = [REFERENCE, *TARGETS]
-    report.targets.sort(key=lambda target: order.index(target.target))
-    return report
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    before, start, order = report.seconds, time.monotonic(), [REFERENCE, *TARGETS]
+    report.loads.append(round(os.getloadavg()[0], 2))
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("", total=total)
+            for result in results:
+                report.add(result)
+                report.seconds = before + time.monotonic() - start
+                if isinstance(result, Cell):
+                    progress.update(bar, advance=1, description=f"{result.target}/{result.case}")
+                if file is not None:
+                    file.write(report)
+        report.is_complete = True
+    finally:
+        report.targets.sort(key=lambda target: order.index(target.target))
+        report.loads.append(round(os.getloadavg()[0], 2))
+        if file is not None:
+            file.write(report, is_last=True)

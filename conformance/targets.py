@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cases import REFERENCE, Case
+from .cases import Case
 from .runtimes import Absent, CuPy, Jax, ReadOnlyNumPy, Runtime, Strict, Torch, find_library
+
+REFERENCE = "reference"
+"""The id under which the reference values themselves are checked."""
 
 
 class Target(NamedTuple):

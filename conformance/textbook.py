@@ -21,7 +21,7 @@ Leaves = list[Any]
 Slope = Callable[[float, Leaves], Leaves]
 """``slope(c, y)``: the field at t_n + c h."""
 Scheme = Callable[[Slope, Any, tuple[Leaves, ...]], tuple[Leaves, ...]]
-"""``scheme(slope, h, carry) -> carry``; the first entry of a carry is the solution, the first carry that entry alone."""
+"""``scheme(slope, h, carry) -> carry``: the first entry of a carry is the solution, the first carry just that."""
 _TINY = 1e-30
 _CENTRAL = ((1, 4 / 5), (2, -1 / 5), (3, 4 / 105), (4, -1 / 280))
 _SPACING = 0.01

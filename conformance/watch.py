@@ -77,9 +77,10 @@ def watch_torch(runtime: Any, problem: Problem, inputs: Inputs, options: dict[st
             nonlocal reads
             reads += function is torch.ops.aten._local_scalar_dense.default
             out = function(*args, **(kwargs or {}))
-            for made in out if isinstance(out, list | tuple) else (out,):
-                if isinstance(made, torch.Tensor) and made.ndim > 1 and str(made.dtype)[6:] in _WIDE:
-                    wide.append(_described(made.dtype, made.shape))
+            made = [one for one in (out if isinstance(out, list | tuple) else (out,)) if isinstance(one, torch.Tensor)]
+            wide.extend(
+                _described(one.dtype, one.shape) for one in made if one.ndim > 1 and str(one.dtype)[6:] in _WIDE
+            )
             return out
 
     with Noted():

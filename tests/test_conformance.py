@@ -80,7 +80,7 @@ def test_presets_are_compared_with_backprop_of_the_same_library(error: float, is
     check = LibraryCheck(target.load(target.device, target.precision), target.precision)
     assert set(check.run(Case("affine", "rk4", "backprop"))) == {"reference"}
     ((pair, values),) = check._backprops.items()
-    check._backprops[pair] = values._replace(y0_bar=values.y0_bar * (1 + error))
+    check._backprops[pair] = {**values, "y0_bar": values["y0_bar"] * (1 + error)}
     found = check.run(Case("affine", "rk4", "aca"))
     assert set(found) == {"reference", "backprop"}
     assert all(difference.is_ok for difference in found["backprop"]) is is_ok
@@ -146,7 +146,10 @@ def test_a_run_of_absent_targets_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--level", "some"], "conformance: level must be one of: .*; got 'some'"),
         (["--target", "numpy-*", "--device", "cuda"], "conformance: target, device and dtype must leave a target"),
         (["--level", "smoke", "--method", "tsit5"], "conformance: level 'smoke' must hold a case that is asked for"),
-        (["--json", "/nowhere/out.json"], "No such file or directory: '/nowhere/out.json'"),
+        (["--json", "/nowhere/out.json"], "must be written to a file in a folder that is there; got '/nowhere/"),
+        (["--json", "/"], "the report must be written to a file .*; got '/' .Is a directory: '/'"),
+        (["--resume"], "conformance: --resume must come with --json; got none"),
+        (["--select", "affine/rk5/*"], "conformance: level 'full' must hold a case that is asked for"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -180,7 +183,7 @@ class Bomb:
 
 def test_a_crash_fails_its_target_and_no_other() -> None:
     bomb: Any = Bomb()
-    plan = {"numpy-cpu-f32": [bomb], "numpy-cpu-f64": [Case("affine", "rk4", "aca")]}
+    plan: Any = {"numpy-cpu-f32": [bomb], "numpy-cpu-f64": [Case("affine", "rk4", "aca")]}
     results = list(run_plan(plan, (), jobs=2))
     crashed, cell, ran = sorted(results, key=lambda result: (result.target, isinstance(result, TargetReport)))
     assert (crashed.target, crashed.status) == ("numpy-cpu-f32", FAILED)

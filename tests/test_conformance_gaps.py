@@ -9,8 +9,7 @@ import pytest
 
 from janode.conformance.cases import Case
 from janode.conformance.cells import FAILED, GAP, RAN, Cell, run_cell
-from janode.conformance.checks import Found
-from janode.conformance.comparison import Difference
+from janode.conformance.comparison import Difference, Found
 from janode.conformance.gaps import GAPS_FILE, Gap, find_gap, read_gaps
 from janode.conformance.report import Report
 from janode.core.errors import InputError

@@ -4,20 +4,23 @@ import numpy as np
 import optree
 import pytest
 
-from janode.conformance.cases import LEVELS, PRESETS, Case, Selection, demoted, select
-from janode.conformance.checks import ReferenceCheck
+from janode.conformance.cases import INVARIANTS, LEVELS, Case, Selection, all_cases, demoted, reference_cases, select
+from janode.conformance.offers import CORRECTIONS, METHODS, presets, refusal
 from janode.conformance.problem import Problem, draw_inputs
 from janode.conformance.problems import PROBLEMS
+from janode.conformance.reference import ReferenceCheck
 from janode.conformance.textbook import derivative, integrate
-from janode.core.tableaus import DOPRI8, TABLEAUS
+from janode.core.tableaus import DOPRI8
 
+UNCONTROLLED = [problem for problem in PROBLEMS.values() if problem.controls is None]
 EVERY_PROBLEM = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=lambda problem: problem.name)
 
 
-@EVERY_PROBLEM
+@pytest.mark.parametrize("problem", UNCONTROLLED, ids=lambda problem: problem.name)
 def test_the_solution_is_met_by_a_fine_textbook_solve(problem: Problem) -> None:
-    inputs = draw_inputs(problem, single=False)
+    inputs = draw_inputs(problem, "dopri8", single=False)
     found = integrate(problem.value or problem.field, inputs.y0, inputs.ts, inputs.params, DOPRI8, 12 * problem.steps)
+    assert problem.solution is not None
     errors = optree.tree_map(
         lambda a, b: np.max(np.abs(a - b)) / np.max(np.abs(b)),
         found,
@@ -28,8 +31,9 @@ def test_the_solution_is_met_by_a_fine_textbook_solve(problem: Problem) -> None:
 
 @EVERY_PROBLEM
 def test_inputs_in_single_precision_are_exact_in_it(problem: Problem) -> None:
-    inputs = draw_inputs(problem, single=True)
-    leaves = optree.tree_leaves((inputs.y0, inputs.params, inputs.ys_bar, list(map(np.asarray, problem.ts))))
+    inputs = draw_inputs(problem, "dopri5", single=True)
+    trees = (inputs.y0, inputs.params, inputs.ys_bar, inputs.controls, list(map(np.asarray, problem.ts)))
+    leaves = optree.tree_leaves(trees)
     assert {leaf.dtype.itemsize // (1 + np.iscomplexobj(leaf)) for leaf in leaves} == {8}
     narrow = [leaf.astype(np.complex64 if np.iscomplexobj(leaf) else np.float32) for leaf in leaves]
     assert all(np.array_equal(a, b) for a, b in zip(leaves, narrow, strict=True))
@@ -37,15 +41,23 @@ def test_inputs_in_single_precision_are_exact_in_it(problem: Problem) -> None:
 
 @EVERY_PROBLEM
 def test_inputs_are_the_same_every_time(problem: Problem) -> None:
-    first, second = (optree.tree_leaves(draw_inputs(problem, single=False).ys_bar) for _ in range(2))
+    first, second = (optree.tree_leaves(draw_inputs(problem, "rk4", single=False).ys_bar) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("method", TABLEAUS)
 @EVERY_PROBLEM
-def test_the_reference_holds(problem: Problem, method: str) -> None:
-    check = ReferenceCheck()
-    found = {**check.run(Case(problem.name, method, "exact")), **check.run(Case(problem.name, method, "textbook"))}
+def test_methods_of_equal_steps_get_the_times_that_are_equally_spaced(problem: Problem) -> None:
+    gaps = np.diff(problem.times("leapfrog"))
+    assert np.all(gaps == gaps[0])
+    assert problem.times("leapfrog") == problem.ts[: len(gaps) + 1]
+    assert problem.times("rk4") == problem.ts
+
+
+@pytest.mark.parametrize(
+    "case", reference_cases([c for c in all_cases() if not c.aspect and not c.refusal]), ids=lambda case: case.id
+)
+def test_the_reference_holds(case: Case) -> None:
+    found = ReferenceCheck().run(case)
     assert [str(d) for differences in found.values() for d in differences if not d.is_ok] == []
 
 
@@ -61,10 +73,12 @@ def test_central_differences_are_of_order_8() -> None:
     ("level", "part", "names"),
     [
         ("smoke", "problem", set(PROBLEMS)),
-        ("smoke", "preset", set(PRESETS)),
+        ("smoke", "preset", set(presets())),
+        ("smoke", "aspect", {"", "consistent", "filter", *INVARIANTS}),
         ("standard", "problem", set(PROBLEMS)),
-        ("standard", "method", set(TABLEAUS)),
-        ("standard", "preset", set(PRESETS)),
+        ("standard", "method", set(METHODS)),
+        ("standard", "preset", set(presets())),
+        ("standard", "aspect", {"", *CORRECTIONS, *INVARIANTS}),
     ],
 )
 def test_a_level_covers(level: str, part: str, names: set[str]) -> None:
@@ -72,12 +86,12 @@ def test_a_level_covers(level: str, part: str, names: set[str]) -> None:
 
 
 def test_standard_has_every_preset_on_every_problem() -> None:
-    pairs = {(case.problem, case.preset) for case in select("standard", Selection()) if case.method == "dopri5"}
-    assert len(pairs) == len(PROBLEMS) * len(PRESETS)
+    offered = {(case.problem, case.preset) for case in all_cases() if case.method == "dopri5" and not case.refusal}
+    assert {(case.problem, case.preset) for case in select("standard", Selection())} >= offered
 
 
-def test_full_is_the_product() -> None:
-    assert len(select("full", Selection())) == len(PROBLEMS) * len(TABLEAUS) * len(PRESETS)
+def test_full_is_all_that_is_offered() -> None:
+    assert select("full", Selection()) == [case for case in all_cases() if not case.refusal]
 
 
 @pytest.mark.parametrize(("lower", "upper"), [("smoke", "standard"), ("standard", "full")])
@@ -86,8 +100,42 @@ def test_a_level_holds_the_one_below(lower: str, upper: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "levels", "found"), [("full", 1, "standard"), ("smoke", 1, "smoke"), ("full", 0, "full")]
+    ("level", "levels", "found"), [("full", 1, "standard"), ("smoke", 1, "least"), ("smoke", 2, "least")]
 )
 def test_demoted(level: str, levels: int, found: str) -> None:
     assert level in LEVELS
     assert demoted(level, levels) == found
+    assert select(found, Selection())
+
+
+@pytest.mark.parametrize(
+    ("method", "preset", "correction", "sampling", "told"),
+    [
+        ("rk4", "symplectic", "", "", ""),
+        ("leapfrog", "reversible", "", "", ""),
+        ("rk4", "reversible", "", "", "adjoint 'reversible' must have a method whose steps have an exact inverse"),
+        ("rk4", "symplectic", "adjoint_average", "nodes", "correction for method 'rk4' must be one of"),
+        ("leapfrog", "symplectic", "filter", "steps", "must have controls at nodes"),
+    ],
+)
+def test_what_the_core_refuses_by_name_is_not_offered(
+    method: str, preset: str, correction: str, sampling: str, told: str
+) -> None:
+    found = refusal(method, preset, correction, sampling)
+    assert told in found
+    assert bool(told) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "target", "held"),
+    [
+        (("steered/*/filter",), "", True),
+        (("torch-*/steered/*",), "torch-cpu-f64", True),
+        (("torch-*/steered/*",), "jax-jit-cpu-f64", False),
+        (("steered/*/divide",), "", False),
+        ((), "", True),
+    ],
+)
+def test_patterns_match_ids_with_and_without_the_target(patterns: tuple[str, ...], target: str, held: bool) -> None:
+    case = Case("steered", "leapfrog", "symplectic", "filter")
+    assert Selection(patterns=patterns).holds(case, target) is held
