@@ -16,6 +16,9 @@ from .torch_field import Surroundings
 from .torch_watch import edge_of, ends, random_state, version
 from .trees import Tree
 
+Parts = Sequence[tuple[str, torch.nn.Module]]
+"""The modules of a block, itself included, with their names in it."""
+
 
 class Visit(NamedTuple):
     """Which block is evaluated, and which of the forward pass's evaluations that is."""
@@ -56,28 +59,27 @@ class Blocks:
     def __init__(self, modules: Sequence[torch.nn.Module], x: torch.Tensor, extra: Tree) -> None:
         self.modules, self.extra = modules, extra
         self.surroundings = Surroundings.now(x.device.type)
-        self.parameters = list(
-            {id(p): p for module in modules for p in module.parameters() if p.requires_grad}.values()
-        )
+        self._parts = [list(module.named_modules()) for module in modules]
+        self._given = [_parameters(parts) for parts in self._parts]
+        self.parameters = list({id(p): p for given in self._given for p in given}.values())
         self._places = [place for place, leaf in enumerate(extra.leaves) if _requires_grad(leaf)]
         self.inputs = [*self.parameters, *[extra.leaves[place] for place in self._places]]
         self.records = False
         self._args = extra.build(extra.leaves)
         self._extras: list[torch.Tensor] = []
-        self._wanted: dict[int, list[torch.Tensor]] = {}
         self._totals: dict[int, torch.Tensor] = {}
         self._is_forward = True
         self._random: dict[int, list[torch.Tensor]] = {}
-        self._modes = [part.training for module in modules for part in module.modules()]
+        self._modes = self._training()
         self._norms = [
-            [part for part in module.modules() if isinstance(part, _NormBase) and part.training] for module in modules
+            [part for _, part in parts if isinstance(part, _NormBase) and part.training] for parts in self._parts
         ]
-        self._buffers = [_other_buffers(module) for module in modules]
+        self._buffers = [_other_buffers(parts) for parts in self._parts]
 
     def refuse_generators(self) -> None:
         """Raise for blocks that keep a generator of random numbers, whose state is not replayed."""
-        for n, module in enumerate(self.modules):
-            if any(isinstance(value, torch.Generator) for part in module.modules() for value in vars(part).values()):
+        for n, parts in enumerate(self._parts):
+            if any(type(value) is torch.Generator for _, part in parts for value in vars(part).values()):
                 raise InputError(
                     f"ResidualStack: a block that is recomputed must draw from torch's default generator; block {n} "
                     'keeps one of its own. Remove it, or use adjoint="backprop".'
@@ -103,21 +105,18 @@ class Blocks:
 
     def wanted_by(self, n: int) -> list[torch.Tensor]:
         """The tensors whose cotangents block n gives, beside that of its input."""
-        if n not in self._wanted:
-            self._wanted[n] = [p for p in self.modules[n].parameters() if p.requires_grad] + self._extras
-        return self._wanted[n]
+        return self._given[n] + self._extras
 
     def begin_backward(self, inputs: Sequence[torch.Tensor]) -> None:
         """Go over to evaluations that repeat those of the forward pass; ``inputs`` as they come out of the graph."""
-        current = [p for module in self.modules for p in module.parameters() if p.requires_grad]
-        modes = [part.training for module in self.modules for part in module.modules()]
-        if {id(p) for p in current} != {id(p) for p in self.parameters} or modes != self._modes:
+        modes = self._training()
+        if modes != self._modes or any(map(_differ, map(_parameters, self._parts), self._given)):
             what = "modes (train or eval)" if modes != self._modes else "parameters"
             raise InputError(
                 f"ResidualStack: blocks must have the same {what} in the backward pass as in the forward pass; theirs "
                 "were changed between. Change them after the backward pass."
             )
-        self._is_forward, self._totals, self._wanted = False, {}, {}
+        self._is_forward, self._totals = False, {}
         leaves = list(self.extra.leaves)
         for place in self._places:
             leaves[place] = leaves[place].detach().requires_grad_()
@@ -140,6 +139,9 @@ class Blocks:
         found = [totals[id(leaf)].to(leaf.dtype) if id(leaf) in totals else None for leaf in leaves]
         self._totals = {}
         return found
+
+    def _training(self) -> list[bool]:
+        return [part.training for parts in self._parts for _, part in parts]
 
     def _evaluate(self, x: torch.Tensor, visit: Visit) -> torch.Tensor:
         if self._is_forward:
@@ -193,13 +195,24 @@ def _requires_grad(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor) and leaf.requires_grad
 
 
-def _other_buffers(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+def _parameters(parts: Parts) -> list[torch.Tensor]:
+    """The parameters of a block that require gradient, each once."""
+    found = {id(p): p for _, part in parts for p in part._parameters.values() if p is not None and p.requires_grad}
+    return list(found.values())
+
+
+def _differ(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
+    return list(map(id, left)) != list(map(id, right))
+
+
+def _other_buffers(parts: Parts) -> list[tuple[str, torch.Tensor]]:
     """The buffers that no norm layer owns."""
     return [
         (f"{name}.{leaf}" if name else leaf, buffer)
-        for name, part in module.named_modules()
+        for name, part in parts
         if not isinstance(part, _NormBase)
-        for leaf, buffer in part.named_buffers(recurse=False)
+        for leaf, buffer in part._buffers.items()
+        if buffer is not None
     ]
 
 
