@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Self
 
+from .adaptive_back import Accepted, retreat
 from .continuous import ContinuousRungeKutta, Trial
 from .controllers import NO_MEMORY, Memory, PIDController, Tolerances, first_step, larger, smaller
 from .grids import AcceptedStep, Stops
@@ -56,17 +57,6 @@ class Walk(NamedTuple):
     """Buffer: the records of the steps that are kept."""
 
 
-class Accepted(NamedTuple):
-    """The tape of an adaptive solve: its accepted steps, and the records of those that are kept."""
-
-    num_steps: Any
-    num_saved: Any
-    steps: Any
-    found_in: Any
-    slopes: Any
-    kept: Any
-
-
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveSweep(Sweep):
     """One solve whose steps follow from the error; ``grid`` says at which times they must end."""
@@ -107,7 +97,8 @@ class AdaptiveSweep(Sweep):
         assert tableau.embedded_order is not None
         return min(tableau.order, tableau.embedded_order) + 1
 
-    def _stepper(self, is_extended: bool) -> Any:
+    def stepper(self, is_extended: bool) -> Any:
+        """Who takes a step: with the extended stages, or without."""
         return self.pair if is_extended else self.method
 
     def with_times(self, ts: Sequence[Time]) -> Self:
@@ -137,19 +128,19 @@ class AdaptiveSweep(Sweep):
         def redo(state: Any) -> Any:
             n, carry, kept = state
             here = n < way.num_steps
-            following, record_of_step = self._redone(way, smaller(ops, n, self.max_steps - 1), carry, record)
+            following, record_of_step = self.redone(way, smaller(ops, n, self.max_steps - 1), carry, record)
             kept = ops.put(kept, n, record_of_step, where=here)
             return *ops.choose(here, lambda: (n + 1, following), lambda: (n, carry)), kept
 
         carry = self.method.start(y0)
-        example = record.keep(carry, [y0] * len(self._stepper(self.saves_between).c))
+        example = record.keep(carry, [y0] * len(self.stepper(self.saves_between).c))
         state = 0, carry, ops.recorder(self.max_steps, example)
         return way._replace(kept=ops.while_loop(lambda state: state[0] < way.num_steps, redo, state)[2])
 
-    def _redone(self, way: Accepted, n: Any, carry: Carry, record: Record) -> tuple[Carry, Any]:
+    def redone(self, way: Accepted, n: Any, carry: Carry, record: Record) -> tuple[Carry, Any]:
         """(carry after the accepted step n, its record)."""
         step = AcceptedStep(*self.backend.take(way.steps, n))
-        stepper = self._stepper(self.saves_between and self.backend.may(step.holds_times))
+        stepper = self.stepper(self.saves_between and self.backend.may(step.holds_times))
         return record.advance(self, carry, self.moment(Phase(stepper, 0), step, self.method.output(carry)))
 
     def report(self, outputs: Report) -> Report:
@@ -181,7 +172,7 @@ class AdaptiveSweep(Sweep):
         missing = tuple(math.nan * leaf for leaf in y0)
         rows = ops.put(ops.buffer(self.num_times, missing), 0, y0)
         saves_slopes = self.saves_between and self.field.needs_time
-        example = record.keep(carry, [kept] * len(self._stepper(self.saves_between).c))
+        example = record.keep(carry, [kept] * len(self.stepper(self.saves_between).c))
         return Walk(
             status=RUNNING,
             num_accepted=0,
@@ -320,7 +311,7 @@ class AdaptiveSweep(Sweep):
                 where=where & step.is_end & (stops.rows[step.segment + 1] >= 0),
             ),
             steps=ops.put(walk.steps, walk.num_accepted, step._replace(holds_times=ends), where=where),
-            kept=self._kept(walk, record.keep(walk.carry, evaluations[: len(self._stepper(ops.may(ends)).c)]), where),
+            kept=self._kept(walk, record.keep(walk.carry, evaluations[: len(self.stepper(ops.may(ends)).c)]), where),
         )
         size = self._next_size(walk, step.h, error, is_short)
         new = (
@@ -382,118 +373,9 @@ class AdaptiveSweep(Sweep):
 
         return ops.while_loop(is_left, save, walk)
 
-    # The way back
-
-    def retreat(self, records: Any, record: Record, bars: Bars) -> tuple[Bars, Any]:
+    def retreat(self, records: Accepted, record: Record, bars: Bars) -> tuple[Bars, Any]:
         """The whole way back over the accepted steps, last first: (bars, nothing)."""
-        ops = self.backend
-        slots = self.thinning.num_slots(self.max_steps)
-        state = _Return(records.num_steps - 1, records.num_saved - 1, bars, -1, None)
-        if slots < self.max_steps:
-            example = ops.take(records.kept, 0)
-            state = state._replace(rerun=ops.recorder(1 << self.thinning.doublings(self.max_steps), example))
-
-        def pull(state: _Return) -> _Return:
-            n = larger(ops, state.step, 0)
-            is_here = state.step >= 0
-            step = AcceptedStep(*ops.take(records.steps, n))
-            if state.rerun is None:
-                kept = ops.take(records.kept, n)
-            else:
-                state = self._rerun(state, records, record, n, is_here)
-                kept = ops.take(state.rerun, n - state.base)
-            pulled, row = self._pull(step, record, kept, state.bars, records, state.row, n)
-            bars, row = ops.choose(is_here, lambda: (pulled, row), lambda: (state.bars, state.row))
-            return state._replace(step=state.step - 1, row=row, bars=bars)
-
-        return ops.while_loop(lambda state: state.step >= 0, pull, state).bars, ()
-
-    def _rerun(self, state: _Return, tape: Accepted, record: Record, n: Any, where: Any) -> _Return:
-        """The state with the records of the steps from the last kept one to step n."""
-        ops, thinning = self.backend, self.thinning
-        distance = thinning.distance(ops, tape.num_steps - 1, self.max_steps)
-        base = n - n % distance
-        is_stale = where & (base != state.base)
-        first = ops.take(tape.kept, thinning.slot(ops, base, self.max_steps))
-        loop = (ops.choose(is_stale, lambda: base, lambda: n + 1), record.carry(first), state.rerun)
-
-        def redo(loop: Any) -> Any:
-            m, carry, rerun = loop
-            following, kept = self._redone(tape, smaller(ops, m, self.max_steps - 1), carry, record)
-            is_needed = m <= n
-            rerun = ops.put(rerun, smaller(ops, m - base, distance - 1), kept, where=is_needed)
-            return *ops.choose(is_needed, lambda: (m + 1, following), lambda: (m, carry)), rerun
-
-        _, _, rerun = ops.while_loop(lambda loop: loop[0] <= n, redo, loop)
-        return state._replace(base=ops.choose(is_stale, lambda: base, lambda: state.base), rerun=rerun)
-
-    def _pull(
-        self, step: AcceptedStep, record: Record, kept: Any, bars: Bars, tape: Accepted, row: Any, n: Any
-    ) -> tuple[Bars, Any]:
-        """(bars after the way back through one step, the last of ts before it that lies between steps)."""
-        ops = self.backend
-        end = self.grid.rows[step.segment + 1]
-        carry = ops.choose(
-            step.is_end & (end >= 0),
-            lambda: self.method.output_vjp(bars.carry, ops.take(bars.ys, larger(ops, end, 0)), ops),
-            lambda: bars.carry,
-        )
-        bars = bars._replace(carry=carry)
-        has_between = self.saves_between and ops.may(step.holds_times)
-        stepper = self._stepper(has_between)
-        moment = self.moment(Phase(stepper, 0), step, self.method.output(bars.carry))
-        linearizations = record.linearizations(self, kept, moment)
-        if not has_between:
-            bars, t_bar, h_bar, _ = self._pull_stages(linearizations, moment, bars)
-            return self._placed(bars, step, t_bar, h_bar), row
-        found = self._between(step, moment, bars, tape, row, n)
-        bars, t_bar, h_bar, _ = self._pull_stages(linearizations, moment, bars._replace(ts=found.ts), found.slopes)
-        if bars.ts is not None:
-            t_bar = found.t if t_bar is None else t_bar + found.t
-            h_bar = h_bar + found.h
-        bars = bars._replace(carry=self.method.output_vjp(bars.carry, found.y, ops))
-        return self._placed(bars, step, t_bar, h_bar), found.row
-
-    def _placed(self, bars: Bars, step: AcceptedStep, t_bar: Array | None, h_bar: Any) -> Bars:
-        if bars.ts is None:
-            return bars
-        return bars._replace(ts=self.grid.place_vjp(self.backend, bars.ts, step, t_bar, h_bar))
-
-    def _lies_in(self, tape: Accepted, row: Any, n: Any) -> Any:
-        """Whether the time ``row`` lies inside step n."""
-        (found,) = self.backend.take(tape.found_in, larger(self.backend, row, 0))
-        return (row >= 1) & (found == n)
-
-    def _between(self, step: AcceptedStep, moment: Moment, bars: Bars, tape: Accepted, row: Any, n: Any) -> _Between:
-        """The cotangents that the states at the ts inside step n send to it."""
-        ops, pair = self.backend, self.pair
-        t, h = self.grid.place(ops, step)
-        zero = ops.zeros(ops.take(bars.ys, 0))
-        time = None if bars.ts is None else ops.zeros(ops.take(bars.ts, 0))[0]
-        state = _Between(row, (zero,) * len(pair.c), zero, bars.ts, time, time)
-
-        def pull(state: _Between) -> _Between:
-            row = larger(ops, state.row, 0)
-            is_here = self._lies_in(tape, state.row, n)
-            y_bar = ops.take(bars.ys, row)
-            x = (self.known_ts[row] - t) / h
-            weights, places = pair.weights(x)
-            slopes = list(state.slopes)
-            for weight, i in zip(weights, places, strict=True):
-                slopes[i] = ops.linear_combination(slopes[i], moment.h, (weight,), (y_bar,))
-            new = state._replace(
-                row=state.row - 1, slopes=tuple(slopes), y=ops.linear_combination(state.y, 1.0, (1.0,), (y_bar,))
-            )
-            if state.ts is not None:
-                rate = ops.pair(y_bar, ops.take(tape.slopes, row))
-                (total,) = ops.linear_combination(ops.take(state.ts, row), 1.0, (1.0,), ((rate,),))
-                (t_bar,) = ops.linear_combination((state.t,), -1.0, (1.0,), ((rate,),))
-                (h_bar,) = ops.linear_combination((state.h,), -x, (1.0,), ((rate,),))
-                new = new._replace(ts=ops.put(state.ts, row, (total,), where=is_here), t=t_bar, h=h_bar)
-            chosen = ops.choose(is_here, lambda: new._replace(ts=None), lambda: state._replace(ts=None))
-            return chosen._replace(ts=new.ts)
-
-        return ops.while_loop(lambda state: self._lies_in(tape, state.row, n), pull, state)
+        return retreat(self, records, record, bars), ()
 
     def moment(self, phase: Phase, step: Any, state: State, stepper: Any = None) -> Moment:
         """The step size, and the time and theta of each stage, on the correct side of a discontinuity."""
@@ -518,30 +400,6 @@ class AdaptiveSweep(Sweep):
         least = ops.choose(self._direction > 0.0, lambda: first, lambda: last)
         most = ops.choose(self._direction > 0.0, lambda: last, lambda: first)
         return xp.minimum(xp.maximum(time, least), most)
-
-
-class _Return(NamedTuple):
-    """How far the way back has come."""
-
-    step: Any
-    row: Any
-    """The last of ts between steps that lies behind."""
-    bars: Bars
-    base: Any
-    """The first of the steps whose records stand in ``rerun``."""
-    rerun: Any
-    """Buffer: the records of a run of steps, if not every step's is kept."""
-
-
-class _Between(NamedTuple):
-    """Cotangents from the states at the ts inside one step."""
-
-    row: Any
-    slopes: tuple[State, ...]
-    y: State
-    ts: Any
-    t: Any
-    h: Any
 
 
 def _is_running(walk: Walk) -> Any:

@@ -126,7 +126,7 @@ class Sweep:
             lambda: bars.carry,
         )
         moment = self.moment(phase, step, backend.take(bars.ys, 0))
-        bars, t_bar, h_bar, sent = self._pull_stages(
+        bars, t_bar, h_bar, sent = self.pull_stages(
             record.linearizations(self, kept, moment), moment, bars._replace(carry=carry)
         )
         if bars.ts is not None:
@@ -173,7 +173,7 @@ class Sweep:
                 read[place] = self.theta + self.backend.take(self.controls.nodes, node)
         return tuple([read[place] for place in places])
 
-    def _pull_stages(
+    def pull_stages(
         self, linearization: Any, moment: Moment, bars: Bars, slope_bars: Sequence[State] = ()
     ) -> tuple[Bars, Array | None, Any, State]:
         """Pull the carry's cotangent, and those of the stages' field values if given, back through one step.
