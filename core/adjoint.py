@@ -14,6 +14,7 @@ from .methods import REVERSIBLE
 from .protocols import Array, Method, Recovery, State
 from .records import Carries, Graphs, StageInputs, WholeSteps
 from .recovery import Kept, Restart
+from .revolve import Revolve
 from .stepped_back import SteppedBack
 from .sweep import Bars, Sweep
 
@@ -28,6 +29,8 @@ RECOVERIES: dict[str, Recovery] = {
     "symplectic": Kept(Carries()),
     # N y, in the backward pass only, + s y + L; N (4 s - 1) evaluations and N s VJPs
     "restart": Restart(Carries()),
+    # c + 1 carries + s y + L; N (3 s - 1) + A s evaluations, A steps being taken again, and N s VJPs
+    "revolve": Revolve(),
 }
 """What every method can have."""
 STEPPED_BACK: dict[str, SteppedBack] = {
