@@ -8,7 +8,7 @@ again. One body then serves eager and traced libraries, with a loop over the ste
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,7 +17,9 @@ from .errors import InputError
 from .grids import FixedGrid
 from .protocols import Backend, Carry, Phase, Record, State
 from .records import Carries, Nothing
+from .recovery import Kept
 from .sweep import Bars, Sweep
+from .thinning import Thinning
 
 STORAGES = ("memory", "disk")
 
@@ -94,10 +96,13 @@ def make_plan(num_steps: int, checkpoints: int) -> Plan:
 class Revolve:
     """Binomial checkpointing: the memory of ``checkpoints`` + 1 carries, and the fewest steps taken again for it.
 
+    With adaptive steps, which no schedule knows beforehand, the records of every 2^k-th step are kept, k as small as
+    ``checkpoints`` allows, and each other step is taken again once, from the record before it.
+
     Args:
-        checkpoints: c >= 1, the start among them.
+        checkpoints: c >= 1, the start among them; >= 2 with adaptive steps.
         storage: ``"memory"``, or ``"disk"``: a temporary directory, removed when the gradient can be asked for no more.
-            Not on JAX.
+            Not on JAX, nor with adaptive steps.
 
     Cost: N (3 s - 1) + A s field evaluations and N s VJPs for N steps of s stages, A being the steps taken again: 0 for
     N <= c + 1, else r N - C(c + r, r - 1) - (N - 1) with the least r for which C(c + r, r) >= N.
@@ -120,10 +125,7 @@ class Revolve:
     def forward(self, sweep: Sweep, y0: State) -> tuple[Any, Any]:
         """(outputs, slots)."""
         if not isinstance(sweep.grid, FixedGrid):
-            raise InputError(
-                "solve: adjoint 'revolve' must have a fixed grid, as its schedule is made beforehand; got adaptive "
-                "steps. Give steps or step_size, or use checkpoints= with another adjoint."
-            )
+            return Kept(self.record).forward(self._thinned(sweep), y0)
         backend, method = sweep.backend, sweep.method
         plan = make_plan(sweep.num_steps, self.checkpoints)
         carry = method.start(y0)
@@ -145,6 +147,8 @@ class Revolve:
 
     def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> tuple[Bars, Any]:
         """The cotangents pulled back through every step, and what each step sends to its controls."""
+        if not isinstance(sweep.grid, FixedGrid):
+            return Kept(self.record).backward(self._thinned(sweep), tape, bars)
         if self.storage == "disk":
             y0, (kept,) = tape
             with kept.overlaid(sweep.method.start(y0)) as slots:
@@ -152,6 +156,15 @@ class Revolve:
         # A copy, for the slots are used again, and the tape may be.
         _, slots = sweep.backend.scan(lambda nothing, row: (nothing, row), (), tape)
         return self._back(sweep, slots, bars)
+
+    def _thinned(self, sweep: Any) -> Any:
+        """An adaptive sweep that keeps at most so many records: its steps cannot be scheduled before they are found."""
+        if self.storage == "disk":
+            raise InputError(
+                'solve: Revolve(storage="disk") must have a fixed grid; got adaptive steps. Give steps or step_size, or '
+                'use storage="memory".'
+            )
+        return replace(sweep, thinning=Thinning(self.checkpoints))
 
     def _back(self, sweep: Sweep, slots: Any, bars: Bars) -> tuple[Bars, Any]:
         backend = sweep.backend

@@ -11,6 +11,7 @@ from janode.core.errors import (
     SolveError,
     StepSizeUnderflow,
 )
+from janode.core.revolve import Revolve
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
@@ -41,6 +42,7 @@ __all__ = [
     "NonFiniteState",
     "PIController",
     "PIDController",
+    "Revolve",
     "Solution",
     "SolveError",
     "Stats",

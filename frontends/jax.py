@@ -27,6 +27,7 @@ from janode.core.failures import raise_failure
 from janode.core.grids import check_equal_steps
 from janode.core.methods import find_method
 from janode.core.protocols import Array, Method, State
+from janode.core.revolve import Revolve
 from janode.core.solution import BAD_TIMES, Report, Solution, Stats
 from janode.core.stepping import Stepping, check_adaptive, find_stops, read_tolerances, refuse_controls
 from janode.core.tableaus import Tableau
@@ -51,6 +52,7 @@ __all__ = [
     "NonFiniteState",
     "PIController",
     "PIDController",
+    "Revolve",
     "Solution",
     "SolveError",
     "Stats",
@@ -265,6 +267,11 @@ def solve(
         True
     """
     name, recovery = find_adjoint(adjoint, find_method(method))
+    if isinstance(recovery, Revolve) and recovery.storage == "disk":
+        raise InputError(
+            'solve: Revolve(storage="disk") must have an eager library, for compiled programs write no files; got JAX. '
+            'Use storage="memory".'
+        )
     arguments.check_correction("solve", correction, name)
     arguments.check_field("solve", field)
     arguments.check_on_failure("solve", on_failure)

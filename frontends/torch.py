@@ -11,6 +11,7 @@ from janode.core.errors import (
     SolveError,
     StepSizeUnderflow,
 )
+from janode.core.revolve import Revolve
 from janode.core.solution import Solution, Stats
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
@@ -35,6 +36,7 @@ __all__ = [
     "PIController",
     "PIDController",
     "ResidualStack",
+    "Revolve",
     "Solution",
     "SolveError",
     "Stats",
