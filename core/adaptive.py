@@ -162,7 +162,8 @@ class AdaptiveSweep(Sweep):
             def slope_after(h: Time) -> State:
                 signed = self._direction * h
                 y = ops.linear_combination(y0, signed, (1.0,), (f0,))
-                end = self.moment(Phase(self.pair, 0), start._replace(h=signed), y0).times[self.pair.end]
+                euler = start._replace(h=signed, is_end=h >= abs(stops.known[1] - stops.known[0]))
+                end = self.moment(Phase(self.pair, 0), euler, y0).times[self.pair.end]
                 return self.field(end, y, self.theta)
 
             size = first_step(ops, self.tolerances, self._error_order, y0, f0, longest, slope_after)
@@ -198,11 +199,13 @@ class AdaptiveSweep(Sweep):
         step, is_short = self._proposed(walk)
         t, h = self.grid.known[step.segment] + step.offset, step.h
         y = self.method.output(walk.carry)
+        if self.before is not None:
+            self.before(t, h, y)
         trial, evaluations = self._taken(record, walk, step)
         error = self.tolerances.norm_of(ops, trial.error, y, self.method.output(trial.carry))
         is_good = error <= 1.0
         if control.accepts_min_step:
-            is_good = is_good | (abs(h) <= control.min_step)
+            is_good = is_good | ((abs(h) <= control.min_step) & (error < math.inf))  # false for NaN
         is_running = _is_running(walk)
         is_accepted = is_running & is_good
         if self.observe is not None:
@@ -213,6 +216,9 @@ class AdaptiveSweep(Sweep):
         is_rejected = is_running & (is_accepted ^ True)
         if ops.may(is_rejected):
             size = abs(h) * control.shrunk(ops, error, self._error_order)
+            if control.accepts_min_step:
+                least = self._zero + control.min_step
+                size = ops.choose(abs(h) > least, lambda: larger(ops, size, least), lambda: size)
             walk = walk._replace(
                 size=ops.choose(is_rejected, lambda: size, lambda: walk.size),
                 may_grow=ops.choose(is_rejected, lambda: False, lambda: walk.may_grow),
@@ -386,9 +392,15 @@ class AdaptiveSweep(Sweep):
         times: dict[float, Array] = {}
         for c in stepper.c:
             if c not in times:
-                time = ops.time(t + c * h if c else t, like)
+                time = ops.time(self._time(step, t, h, c), like)
                 times[c] = self._on_side(time, step.segment, like) if self.grid.has_jumps else time
         return Moment(h, stepper, tuple([times[c] for c in stepper.c]), (self.theta,) * len(stepper.c))
+
+    def _time(self, step: AcceptedStep, t: Time, h: Time, c: float) -> Time:
+        """t + c h; at the end of a step that a stop ends the stop, which rounding must not take the sum beyond."""
+        if c == 1.0:
+            return self.backend.choose(step.is_end, lambda: self.grid.times[step.segment + 1], lambda: t + h)
+        return t + c * h if c else t
 
     def _on_side(self, time: Array, segment: Any, like: Array) -> Array:
         """The time, moved off the discontinuities that bound the segment."""
