@@ -41,6 +41,12 @@ class Stepping:
     save: str = "interpolate"
     max_steps: int | None = None
     checkpoints: int | None = None
+    before: Callable[[Any, Any, State], None] | None = None
+    """Called with (t, h, state) before every step that is tried; not on traced libraries."""
+    observe: Callable[[Any, Any, State, Any], None] | None = None
+    """Called with (t, h, state at its end, whether accepted) after every adaptive step that was tried."""
+    is_perturbed: bool = False
+    """Whether fixed steps see the field just inside of their ends: all grid points may be discontinuities."""
 
     @property
     def is_fixed(self) -> bool:
@@ -191,7 +197,17 @@ def make_sweep(
     """The sweep of an eager library: of fixed steps or of adaptive ones."""
     if not stepping.is_adaptive(where, method):
         grid = arguments.fixed_grid(where, times, stepping.steps, stepping.step_size, method)
-        return Sweep(backend, method, field, grid, times, theta, clock)
+        return Sweep(
+            backend,
+            method,
+            field,
+            grid,
+            times,
+            theta,
+            clock,
+            before=stepping.before,
+            is_perturbed=stepping.is_perturbed,
+        )
     controller = check_adaptive(where, stepping)
     rtol, atol = read_tolerances(where, stepping, state.leaves, xp, lambda tree, name: state.match(where, tree, name))
     return AdaptiveSweep(
@@ -207,6 +223,8 @@ def make_sweep(
         max_steps=UNLIMITED if stepping.max_steps is None else int(stepping.max_steps),
         thinning=Thinning(stepping.checkpoints),
         known_ts=times,
+        before=stepping.before,
+        observe=stepping.observe,
     )
 
 

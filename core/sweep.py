@@ -53,6 +53,10 @@ class Sweep:
     controls: Controls | None = None
     keeps_costates: bool = False
     """Whether a step also sends the cotangent of the state it starts from, behind those of its stages' controls."""
+    before: Any = None
+    """Called with (t, h, state) before every step of the way forward, or None."""
+    is_perturbed: bool = False
+    """Whether stages at the ends of a step see the field just inside of it."""
 
     @property
     def num_times(self) -> int:
@@ -95,6 +99,8 @@ class Sweep:
 
             def body(state: Any, step: Any, phase: Phase = phase) -> Any:
                 carry, outputs = state
+                if self.before is not None:
+                    self.before(*self.grid.place(self.ts, *step[:3]), method.output(carry))
                 carry, kept = record.advance(self, carry, self.moment(phase, step, y0))
                 return (carry, backend.put(outputs, step[0] + 1, method.output(carry))), kept
 
@@ -159,7 +165,15 @@ class Sweep:
         for place in c:
             if place not in times:
                 times[place] = self.backend.time(t + place * h if place else t, like)
+                if self.is_perturbed and place in (0.0, 1.0):
+                    times[place] = self._inside(times[place], t + (1.0 - place) * h, like)
         return Moment(h, phase.stepper, tuple([times[place] for place in c]), self._thetas(phase, c, nodes))
+
+    def _inside(self, time: Array, other: Time, like: Array) -> Array:
+        """The time of one end of a step moved to the next number towards the other end; its gradient stays."""
+        ops = self.backend
+        here, there = (ops.time(ops.scalar(ops.time(t, like)), like) for t in (time, other))
+        return time + (ops.xp.nextafter(here, there) - here)
 
     def _thetas(self, phase: Phase, c: Sequence[float], nodes: Sequence[Any]) -> tuple[State, ...]:
         if self.controls is None:

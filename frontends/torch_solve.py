@@ -268,6 +268,24 @@ def solve(
         >>> bool(abs(k.grad + 3 * torch.exp(torch.tensor(-0.5))) < 1e-6)
         True
     """
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
+    return solve_as(stepping, field, y0, ts, params, controls, sampling, method, adjoint, correction, on_failure)
+
+
+def solve_as(
+    stepping: Stepping,
+    field: Callable[..., Any],
+    y0: Any,
+    ts: Sequence[float] | torch.Tensor,
+    params: Any = None,
+    controls: Any = None,
+    sampling: str = "nodes",
+    method: str | Tableau | Method = "dopri5",
+    adjoint: str = "auto",
+    correction: str = "none",
+    on_failure: str = "raise",
+) -> Solution[Any]:
+    """The solution for steps as they are described; the other arguments are those of :func:`solve`."""
     name, recovery = find_adjoint(adjoint, find_method(method))
     arguments.check_correction("solve", correction, name)
     arguments.check_on_failure("solve", on_failure)
@@ -276,7 +294,6 @@ def solve(
     arguments.check_field("solve", field)
     times = _read_times(ts)
     chosen, backend = find_method(method), find_backend("torch")
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
     check_start("solve", backend, state.leaves)
     captured: list[torch.Tensor] = []
     wasted = 0
