@@ -26,6 +26,7 @@ from .validity import (
     plot_validity,
     relative_distance,
     show_validity,
+    starting_step,
     validate,
 )
 
@@ -59,5 +60,6 @@ __all__ = [
     "show_validity",
     "solve",
     "solve_vjp",
+    "starting_step",
     "validate",
 ]

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from janode.core import arguments, verdict
-from janode.core.protocols import Array
+from janode.backends.registry import find_backend
+from janode.core import arguments, validity_start, verdict
+from janode.core.protocols import Array, State
 from janode.core.validity_checks import AnyMethod
 from janode.core.validity_metrics import Comparison
 from janode.core.verdict import Validity
@@ -98,6 +99,44 @@ def validate(
         comparison=Comparison(compare, metric_range),
         with_gradient=True,
     )
+
+
+def starting_step(
+    field: Any,
+    y0: Any,
+    ts: Sequence[float] | Array,
+    params: Any = None,
+    *,
+    method: AnyMethod = "euler",
+    max_steps: int = 500,
+) -> float:
+    """The first step size for a :class:`StepSizeMonitor`: Hairer's estimate for the model before training.
+
+    Args:
+        field, y0, ts, params: as for :func:`solve`: the model, and the initial states of a batch.
+        method: the training method.
+        max_steps: that of the monitor, >= 1.
+
+    Returns:
+        h, in [T / max_steps, T] with T = |ts[-1] - ts[0]|.
+
+    Cost: two field evaluations.
+    Source: Hairer, Norsett, Wanner 1993, section II.4, page 169.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import janode.jax as jo
+        >>> h = jo.starting_step(lambda t, y: -y, jnp.ones(3), [0.0, 1.0])
+        >>> monitor = jo.StepSizeMonitor(T=1.0, h=h)
+    """
+    leaves, structure = jax.tree.flatten(y0)
+    given = () if params is None else (params,)
+
+    def slope(t: Array, y: State) -> State:
+        return tuple(jax.tree.leaves(field(t, jax.tree.unflatten(structure, y), *given)))
+
+    times = arguments.read_times("starting_step", np.asarray(ts))
+    return validity_start.starting_step(find_backend("jax"), slope, tuple(leaves), times, method, max_steps)
 
 
 def last_state(ys: Any) -> Array:

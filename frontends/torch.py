@@ -18,7 +18,7 @@ from .controls import Diagnosis, control_times, diagnose_controls, refine_contro
 from .torch_modules import ControlledODE, NeuralODE
 from .torch_residual import ResidualStack, deepen
 from .torch_solve import solve
-from .torch_validity import checksum, relative_distance, validate
+from .torch_validity import checksum, relative_distance, starting_step, validate
 from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
 from .validity_report import plot_validity, show_validity
 
@@ -53,5 +53,6 @@ __all__ = [
     "relative_distance",
     "show_validity",
     "solve",
+    "starting_step",
     "validate",
 ]

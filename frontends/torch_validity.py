@@ -108,6 +108,38 @@ def validate(
         )
 
 
+def starting_step(
+    field: Any,
+    y0: Any,
+    ts: Sequence[float] | torch.Tensor,
+    params: Any = None,
+    *,
+    method: AnyMethod = "euler",
+    max_steps: int = 500,
+) -> float:
+    """The first step size for a :class:`StepSizeMonitor`: Hairer's estimate for the model before training.
+
+    Args:
+        field, y0, ts, params: as for :func:`solve`: the model, and the initial states of a batch.
+        method: the training method.
+        max_steps: that of the monitor, >= 1.
+
+    Returns:
+        h, in [T / max_steps, T] with T = |ts[-1] - ts[0]|.
+
+    Cost: two field evaluations.
+    Source: Hairer, Norsett, Wanner 1993, section II.4, page 169.
+
+    Example:
+        >>> import torch
+        >>> import janode.torch as jo
+        >>> h = jo.starting_step(lambda t, y: -y, torch.ones(3), [0.0, 1.0])
+        >>> monitor = jo.StepSizeMonitor(T=1.0, h=h)
+    """
+    with torch.no_grad():
+        return validity.starting_step(field, y0, ts, params, method=method, max_steps=max_steps)
+
+
 def last_state(ys: Any) -> torch.Tensor:
     """|y(ts[-1])|^2 / 2."""
     return sum((leaf[-1].abs() ** 2).sum() / 2 for leaf in Tree(ys, "ys").leaves)
@@ -127,7 +159,7 @@ def relative_distance(left: Any, right: Any) -> float:
 
     Example:
         >>> import torch
-        >>> relative_distance([torch.tensor([3.0, 4.5])], [torch.tensor([3.0, 4.0])])
+        >>> round(relative_distance([torch.tensor([3.0, 4.5])], [torch.tensor([3.0, 4.0])]), 6)
         0.1
     """
     with torch.no_grad():

@@ -7,7 +7,8 @@ from typing import Any
 
 import array_api_compat
 
-from janode.core import arguments, verdict
+from janode.backends.registry import array_backend
+from janode.core import arguments, validity_start, verdict
 from janode.core.errors import InputError
 from janode.core.protocols import Array, State
 from janode.core.validity import StepSizeMonitor, ToleranceMonitor
@@ -30,6 +31,7 @@ __all__ = [
     "plot_validity",
     "relative_distance",
     "show_validity",
+    "starting_step",
     "validate",
 ]
 
@@ -117,6 +119,45 @@ def validate(
         comparison=Comparison(compare, metric_range),
         with_gradient=has_vjp,
     )
+
+
+def starting_step(
+    field: Any,
+    y0: Any,
+    ts: Sequence[float] | Array,
+    params: Any = None,
+    *,
+    method: AnyMethod = "euler",
+    max_steps: int = 500,
+) -> float:
+    """The first step size for a :class:`StepSizeMonitor`: Hairer's estimate for the model before training.
+
+    Args:
+        field, y0, ts, params: as for :func:`solve`: the model, and the initial states of a batch.
+        method: the training method.
+        max_steps: that of the monitor, >= 1.
+
+    Returns:
+        h, in [T / max_steps, T] with T = |ts[-1] - ts[0]|.
+
+    Cost: two field evaluations.
+    Source: Hairer, Norsett, Wanner 1993, section II.4, page 169.
+
+    Example:
+        >>> import numpy as np
+        >>> import janode.numpy as jo
+        >>> h = jo.starting_step(lambda t, y: -y, np.ones(3), [0.0, 1.0])
+        >>> monitor = jo.StepSizeMonitor(T=1.0, h=h)
+    """
+    state = Tree(y0, "y0")
+    backend = array_backend(arguments.find_namespace("starting_step", state.leaves, state.paths))
+    given = () if params is None else (params,)
+
+    def slope(t: Array, y: State) -> State:
+        return Tree(field(t, state.build(y), *given), "f").leaves
+
+    times = arguments.read_times("starting_step", ts)
+    return validity_start.starting_step(backend, slope, state.leaves, times, method, max_steps)
 
 
 def last_state(ys: Any) -> Any:

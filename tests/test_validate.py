@@ -363,3 +363,51 @@ def test_what_is_missing_is_named(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match=rf"must be installed; got none. Run `pip install janode\[{extra}\]`"):
         show(found)
+
+
+# The first step.
+
+
+def starting(library: str, scale: float, ts: list[float], **options: Any) -> float:
+    """The first step for y' = scale (1 + t) (y, 2 y) from (0.3, 0.6)."""
+    make = ARRAYS[library][1]
+    jo = import_module(ARRAYS[library][0])
+    params = make([scale, 2.0 * scale])
+    return jo.starting_step(lambda t, y, p: p * (1.0 + t) * y, make([0.3, 0.6]), ts, params, **options)
+
+
+def hairer(scale: float, ts: list[float], order: int) -> float:
+    """The same by the book, with errors in the unit of the state."""
+
+    def slope(t: float, y: np.ndarray) -> np.ndarray:
+        return np.array([scale, 2 * scale]) * (1 + t) * y
+
+    def norm(y: np.ndarray) -> float:
+        return float(np.sqrt(np.mean(y**2)))
+
+    y0 = np.array([0.3, 0.6])
+    f0 = slope(ts[0], y0)
+    h0 = 0.01 * norm(y0) / norm(f0)
+    step = h0 if ts[1] > ts[0] else -h0
+    change = norm(slope(ts[0] + step, y0 + step * f0) - f0) / h0
+    return min(100 * h0, (0.01 / max(norm(f0), change)) ** (1 / (order + 1)))
+
+
+@pytest.mark.parametrize("library", ["numpy", "strict", "torch", "jax"])
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("rk4", 4), ("leapfrog", 2)])
+@pytest.mark.parametrize("ts", [[0.0, 1.0], [1.0, 0.0]], ids=["forwards", "backwards"])
+def test_the_first_step_is_hairers(library: str, method: str, order: int, ts: list[float]) -> None:
+    assert starting(library, 3.0, ts, method=method) == pytest.approx(hairer(3.0, ts, order), rel=1e-5)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize(("scale", "expected"), [(0.0, 1 / 500), (1e9, 1 / 500), (1e-3, 1.0)])
+def test_the_first_step_is_one_that_a_monitor_takes(library: str, scale: float, expected: float) -> None:
+    h = starting(library, scale, [0.0, 1.0])
+    assert h == expected
+    assert jo.StepSizeMonitor(T=1.0, h=h).h == expected
+
+
+def test_a_bad_number_of_steps_is_refused() -> None:
+    with pytest.raises(InputError, match="max_steps must be an integer >= 1; got 0"):
+        starting("numpy", 1.0, [0.0, 1.0], max_steps=0)
