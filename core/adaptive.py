@@ -20,6 +20,7 @@ from .grids import AcceptedStep, Stops
 from .protocols import Array, Carry, Moment, Phase, Record, State, Time
 from .solution import MAX_STEPS, NON_FINITE, STEP_UNDERFLOW, SUCCESS, Report
 from .sweep import Bars, Sweep
+from .taps import Reading, Tap
 from .thinning import Thinning
 
 RUNNING = -1
@@ -43,14 +44,9 @@ class Walk(NamedTuple):
     carry: Carry
     first: tuple[State, Any]
     """The field at the start of the next step, and what is kept of its evaluation."""
-    num_saved: Any
-    """How many of ts lie behind, those between steps included."""
     rows: Any
     """Buffer: the states at all ts; NaN where the solve has not come to."""
-    slopes: Any
-    """Buffer: dy/dt at the ts between steps, or None where no time gradient is wanted."""
-    found_in: Any
-    """Buffer: in which step each of the ts between steps lies."""
+    taps: tuple[Any, ...]
     steps: Any
     """Buffer: the accepted steps."""
     kept: Any
@@ -68,6 +64,8 @@ class AdaptiveSweep(Sweep):
     thinning: Thinning
     known_ts: Any
     """The ts without gradient."""
+    taps: tuple[Tap, ...] = ()
+    """What is read from inside steps; those that may end the solve come first."""
     observe: Any = None
     """Called with (t, h, state, whether accepted) after every try, or None."""
 
@@ -76,17 +74,13 @@ class AdaptiveSweep(Sweep):
         """The steps with error estimate and continuous extension."""
         return ContinuousRungeKutta(self.method.tableau)  # type: ignore[attr-defined]
 
-    @property
-    def saves_between(self) -> bool:
-        """Whether there are ts that no step has to end at."""
-        return self.grid.saves_between
-
     @cached_property
     def _zero(self) -> Time:
         return 0.0 * self.known_ts[0]
 
     @cached_property
-    def _direction(self) -> Any:
+    def direction(self) -> Any:
+        """1 or -1."""
         known = self.grid.known
         return self.backend.choose(known[1] > known[0], lambda: 1.0, lambda: -1.0)
 
@@ -114,8 +108,9 @@ class AdaptiveSweep(Sweep):
         num_rejected = walk.num_tried - walk.num_accepted
         last = self.method.output(walk.carry)
         outputs = Report(walk.rows, walk.status, walk.num_accepted, num_rejected, time, last)
-        tape = Accepted(walk.num_accepted, walk.num_saved, walk.steps, walk.found_in, walk.slopes, walk.kept)
-        return outputs, tape, walk.carry
+        for tap, state in zip(self.taps, walk.taps, strict=True):
+            outputs = tap.reported(outputs, state)
+        return outputs, Accepted(walk.num_accepted, walk.steps, walk.taps, walk.kept), walk.carry
 
     def way(self, records: Accepted) -> Accepted:
         """The accepted steps, without records."""
@@ -133,14 +128,14 @@ class AdaptiveSweep(Sweep):
             return *ops.choose(here, lambda: (n + 1, following), lambda: (n, carry)), kept
 
         carry = self.method.start(y0)
-        example = record.keep(carry, [y0] * len(self.stepper(self.saves_between).c))
+        example = record.keep(carry, [y0] * len(self.stepper(bool(self.taps)).c))
         state = 0, carry, ops.recorder(self.max_steps, example)
         return way._replace(kept=ops.while_loop(lambda state: state[0] < way.num_steps, redo, state)[2])
 
     def redone(self, way: Accepted, n: Any, carry: Carry, record: Record) -> tuple[Carry, Any]:
         """(carry after the accepted step n, its record)."""
         step = AcceptedStep(*self.backend.take(way.steps, n))
-        stepper = self.stepper(self.saves_between and self.backend.may(step.holds_times))
+        stepper = self.stepper(bool(self.taps) and self.backend.may(step.is_read))
         return record.advance(self, carry, self.moment(Phase(stepper, 0), step, self.method.output(carry)))
 
     def report(self, outputs: Report) -> Report:
@@ -160,7 +155,7 @@ class AdaptiveSweep(Sweep):
         if self.control.first_step is None:
 
             def slope_after(h: Time) -> State:
-                signed = self._direction * h
+                signed = self.direction * h
                 y = ops.linear_combination(y0, signed, (1.0,), (f0,))
                 euler = start._replace(h=signed, is_end=h >= abs(stops.known[1] - stops.known[0]))
                 end = self.moment(Phase(self.pair, 0), euler, y0).times[self.pair.end]
@@ -172,8 +167,7 @@ class AdaptiveSweep(Sweep):
         size = larger(ops, size, self._zero + self.control.min_step)
         missing = tuple(math.nan * leaf for leaf in y0)
         rows = ops.put(ops.buffer(self.num_times, missing), 0, y0)
-        saves_slopes = self.saves_between and self.field.needs_time
-        example = record.keep(carry, [kept] * len(self.stepper(self.saves_between).c))
+        example = record.keep(carry, [kept] * len(self.stepper(bool(self.taps)).c))
         return Walk(
             status=RUNNING,
             num_accepted=0,
@@ -185,10 +179,8 @@ class AdaptiveSweep(Sweep):
             may_grow=True,
             carry=carry,
             first=(f0, kept),
-            num_saved=1,
             rows=rows,
-            slopes=ops.buffer(self.num_times, f0) if saves_slopes else None,
-            found_in=ops.buffer(self.num_times, (-1,)) if self.saves_between else None,
+            taps=tuple(tap.begin(self, y0, f0) for tap in self.taps),
             steps=ops.recorder(self.max_steps, start),
             kept=ops.recorder(self.thinning.num_slots(self.max_steps), example),
         )
@@ -223,7 +215,7 @@ class AdaptiveSweep(Sweep):
                 size=ops.choose(is_rejected, lambda: size, lambda: walk.size),
                 may_grow=ops.choose(is_rejected, lambda: False, lambda: walk.may_grow),
                 status=ops.choose(
-                    is_rejected & ((size < control.min_step) | (t + self._direction * size == t)),
+                    is_rejected & ((size < control.min_step) | (t + self.direction * size == t)),
                     lambda: STEP_UNDERFLOW,
                     lambda: walk.status,
                 ),
@@ -239,7 +231,7 @@ class AdaptiveSweep(Sweep):
         left = abs(known[segment + 1] - (known[segment] + walk.offset))
         size = smaller(ops, walk.size, self._zero + self.control.max_step)
         is_end = left <= smaller(ops, _STRETCH * size, self._zero + self.control.max_step)
-        h = self._direction * ops.choose(is_end, lambda: left, lambda: size)
+        h = self.direction * ops.choose(is_end, lambda: left, lambda: size)
         return AcceptedStep(segment, walk.offset, h, is_end), is_end & (left < 0.9 * size)
 
     def _taken(self, record: Record, walk: Walk, step: AcceptedStep) -> tuple[Trial, list[Any]]:
@@ -286,21 +278,31 @@ class AdaptiveSweep(Sweep):
         segment = step.segment + ops.choose(step.is_end, lambda: 1, lambda: 0)
         is_done = where & (segment == self.grid.num_stops - 1)
         moment = self.moment(Phase(pair, 0), step, y, pair)
-        ends = self._ends_between(walk, end) if self.saves_between else False
+        is_read: Any = False
+        for tap, state in zip(self.taps, walk.taps, strict=True):
+            is_read = is_read | tap.wants(self, state, end)
         slopes = list(trial.slopes)
         if pair.end < len(slopes):
             last = slopes[pair.end], evaluations[pair.end]
-        elif ops.may((is_done ^ True) | ends):
+        elif ops.may((is_done ^ True) | is_read):
             last = record.evaluate(self, moment.times[pair.end], y_next, moment.thetas[pair.end])
             slopes.append(last[0])
             evaluations = [*evaluations, last[1]]
         else:
             last = walk.first
-        if ops.may(ends):
+        stops_here: Any = False
+        if ops.may(is_read):
             requests = pair.extension(ops, y, slopes, moment.h)
             extended, more = self._evaluated(record, requests, moment, range(len(slopes), len(pair.c)))
-            walk = self._saved_between(walk, y, extended, step, end, where)
             evaluations = evaluations + more
+            reading = Reading(walk.num_accepted, step, *self.grid.place(ops, step), end, False, y, extended, y_next)
+            taps, rows = [], walk.rows
+            for tap, state in zip(self.taps, walk.taps, strict=True):
+                state, rows, reading = tap.read(self, state, rows, reading, where)
+                taps.append(state)
+            walk = walk._replace(taps=tuple(taps), rows=rows)
+            stops_here = reading.stops
+            is_done = is_done | stops_here
         if stops.has_jumps:
             following = smaller(ops, segment, stops.num_stops - 2)
             is_jump = where & step.is_end & (is_done ^ True) & stops.jumps[following]
@@ -309,15 +311,13 @@ class AdaptiveSweep(Sweep):
                 after = self.moment(Phase(self.method, 0), start, y).times[0]  # type: ignore[arg-type]
                 again = record.evaluate(self, after, y_next, self.theta)
                 last = ops.choose(is_jump, lambda: again, lambda: last)
+        is_row = step.is_end & (stops.rows[step.segment + 1] >= 0) & (stops_here ^ True)
+        row = ops.choose(is_row, lambda: stops.rows[step.segment + 1], lambda: -1)
+        kept = record.keep(walk.carry, evaluations[: len(self.stepper(ops.may(is_read)).c)])
         walk = walk._replace(
-            rows=ops.put(
-                walk.rows,
-                larger(ops, stops.rows[step.segment + 1], 0),
-                y_next,
-                where=where & step.is_end & (stops.rows[step.segment + 1] >= 0),
-            ),
-            steps=ops.put(walk.steps, walk.num_accepted, step._replace(holds_times=ends), where=where),
-            kept=self._kept(walk, record.keep(walk.carry, evaluations[: len(self.stepper(ops.may(ends)).c)]), where),
+            rows=ops.put(walk.rows, larger(ops, row, 0), y_next, where=where & is_row),
+            steps=ops.put(walk.steps, walk.num_accepted, step._replace(row=row, is_read=is_read), where=where),
+            kept=self._kept(walk, kept, where),
         )
         size = self._next_size(walk, step.h, error, is_short)
         new = (
@@ -347,37 +347,6 @@ class AdaptiveSweep(Sweep):
         size = abs(h) * self.control.grown(ops, error, walk.memory, self._error_order, walk.may_grow)
         size = ops.choose(is_short, lambda: larger(ops, size, walk.size), lambda: size)
         return larger(ops, size, self._zero + self.control.min_step)
-
-    def _ends_between(self, walk: Walk, end: Time) -> Any:
-        """Whether the next of ts lies between steps and not after the time ``end``."""
-        row = smaller(self.backend, walk.num_saved, self.num_times - 2)
-        is_left = walk.num_saved < self.num_times - 1
-        return is_left & (self._direction * (self.known_ts[row] - end) <= 0.0)
-
-    def _saved_between(
-        self, walk: Walk, y: State, slopes: Sequence[State], step: AcceptedStep, end: Time, where: Any
-    ) -> Walk:
-        """The walk with the states at the ts that lie in this step."""
-        ops, pair = self.backend, self.pair
-        t, h = self.grid.place(ops, step)
-
-        def is_left(walk: Walk) -> Any:
-            return where & self._ends_between(walk, end)
-
-        def save(walk: Walk) -> Walk:
-            row, is_here = walk.num_saved, is_left(walk)
-            x = (self.ts[row] - t) / h
-            slopes_at = walk.slopes
-            if slopes_at is not None:
-                slopes_at = ops.put(slopes_at, row, pair.slope(ops, slopes, x), where=is_here)
-            return walk._replace(
-                num_saved=ops.choose(is_here, lambda: row + 1, lambda: row),
-                rows=ops.put(walk.rows, row, pair.value(ops, y, slopes, h, x), where=is_here),
-                slopes=slopes_at,
-                found_in=ops.put(walk.found_in, row, (walk.num_accepted,), where=is_here),
-            )
-
-        return ops.while_loop(is_left, save, walk)
 
     def retreat(self, records: Accepted, record: Record, bars: Bars) -> tuple[Bars, Any]:
         """The whole way back over the accepted steps, last first: (bars, nothing)."""
@@ -409,8 +378,8 @@ class AdaptiveSweep(Sweep):
         start, end = ops.time(known[segment], like), ops.time(known[segment + 1], like)
         first = ops.choose(self.grid.jumps[segment], lambda: xp.nextafter(start, end), lambda: start)
         last = ops.choose(self.grid.jumps[segment + 1], lambda: xp.nextafter(end, start), lambda: end)
-        least = ops.choose(self._direction > 0.0, lambda: first, lambda: last)
-        most = ops.choose(self._direction > 0.0, lambda: last, lambda: first)
+        least = ops.choose(self.direction > 0.0, lambda: first, lambda: last)
+        most = ops.choose(self.direction > 0.0, lambda: last, lambda: first)
         return xp.minimum(xp.maximum(time, least), most)
 
 

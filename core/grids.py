@@ -68,8 +68,10 @@ class AcceptedStep(NamedTuple):
     h: Time
     is_end: Any
     """Whether the step ends at the next stop; its size then is what is left to it."""
-    holds_times: Any = False
-    """Whether any of ts lies between its ends."""
+    row: Any = -1
+    """Which of ts the state at its end is, or -1."""
+    is_read: Any = False
+    """Whether anything is read from inside it."""
 
 
 @dataclass(frozen=True)

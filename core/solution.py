@@ -33,6 +33,10 @@ class Report(NamedTuple):
     """Where the last accepted step ended, if steps are adaptive."""
     last: Any = None
     """The leaves of the state there."""
+    event: Any = None
+    """The event that ended the solve, if it was to watch for any."""
+    dense: Any = None
+    """Buffer: the continuous extension of every step, if it was to be kept."""
 
 
 @dataclass

@@ -18,6 +18,7 @@ from .protocols import Method, State
 from .runge_kutta import RungeKutta
 from .sweep import Sweep
 from .tableaus import TABLEAUS
+from .taps import Tap, taps_of
 from .thinning import Thinning
 
 UNLIMITED = 2**62
@@ -193,6 +194,7 @@ def make_sweep(
     clock: int,
     state: Structure,
     xp: Any,
+    taps: Sequence[Tap] = (),
 ) -> Sweep:
     """The sweep of an eager library: of fixed steps or of adaptive ones."""
     if not stepping.is_adaptive(where, method):
@@ -209,12 +211,14 @@ def make_sweep(
             is_perturbed=stepping.is_perturbed,
         )
     controller = check_adaptive(where, stepping)
+    stops = find_stops(where, times, stepping.save, controller)
     rtol, atol = read_tolerances(where, stepping, state.leaves, xp, lambda tree, name: state.match(where, tree, name))
     return AdaptiveSweep(
         backend=backend,
         method=method,
         field=field,
-        grid=find_stops(where, times, stepping.save, controller),
+        grid=stops,
+        taps=taps_of(stops.saves_between, taps),
         ts=times,
         theta=theta,
         clock=clock,

@@ -34,6 +34,10 @@ class Bars(NamedTuple):
     """Totals for the shared leaves of theta whose cotangents are wanted."""
     ts: Any
     """Buffer of totals for every time, or None where no time gradient is wanted."""
+    event: Any = None
+    """The cotangent of the state at the event that ended the solve."""
+    dense: Any = None
+    """Buffer: cotangents of the continuous extension of every step."""
     error: Array | None = None
     """How far a backward pass that steps back missed the initial state, relative; None for the others."""
 

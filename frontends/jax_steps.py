@@ -15,6 +15,7 @@ from janode.core.grids import FixedGrid, Stops
 from janode.core.protocols import Array, Method, State
 from janode.core.solution import Report, Stats
 from janode.core.sweep import Sweep
+from janode.core.taps import taps_of
 from janode.core.thinning import Thinning
 
 MAX_STEPS = 4096
@@ -70,6 +71,7 @@ class AdaptiveSteps:
             control=self.controller,
             tolerances=Tolerances(*tolerances, norm=self.controller.norm),
             max_steps=self.max_steps,
+            taps=taps_of(self.saves_between, ()),
             thinning=Thinning(default if self.checkpoints is None else self.checkpoints),
             **parts,
         )
