@@ -29,7 +29,7 @@ RECOVERIES: dict[str, Recovery] = {
     "symplectic": Kept(Carries()),
     # N y, in the backward pass only, + s y + L; N (4 s - 1) evaluations and N s VJPs
     "restart": Restart(Carries()),
-    # c + 1 carries + s y + L; N (3 s - 1) + A s evaluations, A steps being taken again, and N s VJPs
+    # at most 2 c carries + s y + L; N (3 s - 1) + A s evaluations, A steps being taken again, and N s VJPs
     "revolve": Revolve(),
 }
 """What every method can have."""

@@ -94,7 +94,9 @@ def make_plan(num_steps: int, checkpoints: int) -> Plan:
 
 @dataclass(frozen=True)
 class Revolve:
-    """Binomial checkpointing: the memory of ``checkpoints`` + 1 carries, and the fewest steps taken again for it.
+    """Binomial checkpointing: as few steps taken again as ``checkpoints`` states allow.
+
+    The solve keeps c + 1 carries. A backward pass leaves them, for another one, and makes at most c more.
 
     With adaptive steps, which no schedule knows beforehand, the records of every 2^k-th step are kept, k as small as
     ``checkpoints`` allows, and each other step is taken again once, from the record before it.
@@ -161,8 +163,8 @@ class Revolve:
         """An adaptive sweep that keeps at most so many records: its steps cannot be scheduled before they are found."""
         if self.storage == "disk":
             raise InputError(
-                'solve: Revolve(storage="disk") must have a fixed grid; got adaptive steps. Give steps or step_size, or '
-                'use storage="memory".'
+                'solve: Revolve(storage="disk") must have a fixed grid; got adaptive steps. Give steps or step_size, '
+                'or use storage="memory".'
             )
         return replace(sweep, thinning=Thinning(self.checkpoints))
 

@@ -38,8 +38,8 @@ class SteppedBack:
         """(outputs, (initial state, last carry))."""
         if not isinstance(sweep.grid, FixedGrid):
             raise InputError(
-                "solve: an adjoint that steps back must have a fixed grid; got adaptive steps. Give steps or step_size, "
-                "or use another adjoint."
+                "solve: an adjoint that steps back must have a fixed grid; got adaptive steps. Give steps or "
+                "step_size, or use another adjoint."
             )
         if sweep.controls is not None:
             for phase, _ in sweep.phases():

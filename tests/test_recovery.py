@@ -34,6 +34,7 @@ EVALS: dict[str, tuple[Count, Count]] = {
     "aca": (lambda n, s: n * s, lambda n, s: n * s),
     "symplectic": (lambda n, s: n * s, lambda n, s: n * (2 * s - 1)),
     "restart": (lambda n, s: n * s, lambda n, s: n * (3 * s - 1)),
+    "revolve": (lambda n, s: n * s, lambda n, s: n * (2 * s - 1)),  # no more steps than checkpoints
 }
 KEPT: dict[str, Count] = {
     "backprop": lambda n, s: n * s,
@@ -41,6 +42,7 @@ KEPT: dict[str, Count] = {
     "aca": lambda n, s: n,
     "symplectic": lambda n, s: n,
     "restart": lambda n, s: 1,
+    "revolve": lambda n, s: n,
 }
 ALIVE: dict[str, Count] = {
     "backprop": lambda n, s: n * s,
@@ -48,6 +50,7 @@ ALIVE: dict[str, Count] = {
     "aca": lambda n, s: s,
     "symplectic": lambda n, s: 1,
     "restart": lambda n, s: 1,
+    "revolve": lambda n, s: 1,
 }
 
 
