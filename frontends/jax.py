@@ -36,8 +36,9 @@ from .jax_cache import program
 from .jax_controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .jax_field import close
 from .jax_problem import Problem
+from .jax_residual import residual_errors, residual_stack
 from .jax_steps import MAX_STEPS, AdaptiveSteps, FixedSteps
-from .jax_validity import checksum, relative_distance, validate
+from .jax_validity import checksum, relative_distance, starting_step, validate
 from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
 from .validity_report import plot_validity, show_validity
 
@@ -66,8 +67,11 @@ __all__ = [
     "plot_validity",
     "refine_controls",
     "relative_distance",
+    "residual_errors",
+    "residual_stack",
     "show_validity",
     "solve",
+    "starting_step",
     "validate",
 ]
 

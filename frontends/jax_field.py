@@ -68,6 +68,7 @@ def close(
     params: Any,
     controls: Any,
     clock: int,
+    where: str = "solve",
 ) -> tuple[State, ClosedField, State]:
     """(shared theta, field closed over nothing, constants without gradient); checks the field's output.
 
@@ -92,8 +93,8 @@ def close(
     control = jax.eval_shape(_first, controls)
     closed, shapes = jax.make_jaxpr(flat, return_shape=True)(t, list(state), inexact, control)
     slopes, slopes_tree = jax.tree.flatten(shapes)
-    arguments.check_structure("solve", slopes_tree, tree)
-    arguments.check_slope("solve", tuple(slopes), state, paths, devices=False)
+    arguments.check_structure(where, slopes_tree, tree)
+    arguments.check_slope(where, tuple(slopes), state, paths, devices=False)
     kinds = tuple(jnp.issubdtype(jax.typeof(constant).dtype, jnp.inexact) for constant in closed.consts)
     hoisted = [jnp.asarray(c) for c, is_inexact in zip(closed.consts, kinds, strict=True) if is_inexact]
     others = [c for c, is_inexact in zip(closed.consts, kinds, strict=True) if not is_inexact]
