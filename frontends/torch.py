@@ -16,6 +16,7 @@ from janode.core.solution import Solution, Stats
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .torch_modules import ControlledODE, NeuralODE
+from .torch_odeint import odeint, odeint_adjoint
 from .torch_residual import ResidualStack, deepen
 from .torch_solve import solve
 from .torch_validity import checksum, relative_distance, starting_step, validate
@@ -48,6 +49,8 @@ __all__ = [
     "control_times",
     "deepen",
     "diagnose_controls",
+    "odeint",
+    "odeint_adjoint",
     "plot_validity",
     "refine_controls",
     "relative_distance",

@@ -1,0 +1,227 @@
+"""torchdiffeq's functions: ``odeint`` and its kin, with its arguments, method names and options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from janode.core.errors import InputError
+from janode.core.spaced import bracket, cubic, linear, spaced
+
+from .torch_odeint_field import Adapted, only_for
+from .torch_odeint_options import (
+    Fixed,
+    Hooks,
+    check_options,
+    find,
+    read_adaptive,
+    read_fixed,
+    read_tolerance,
+    warn_of_adjoint_callbacks,
+)
+from .torch_solve import solve_as
+
+
+def odeint(
+    func: Callable[..., Any],
+    y0: Any,
+    t: torch.Tensor,
+    *,
+    rtol: Any = 1e-7,
+    atol: Any = 1e-9,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    event_fn: Callable[..., Any] | None = None,
+) -> Any:
+    """The solution y(t) of dy/dt = func(t, y), y(t[0]) = y0, as ``torchdiffeq.odeint`` returns it.
+
+    Gradients are those of autograd through the solver's own operations (``adjoint="backprop"`` of :func:`solve`):
+    they reach everything, and can be differentiated again.
+
+    Args:
+        func: ``func(t, y)``, a function or an ``nn.Module``; its methods ``callback_step``, ``callback_accept_step``
+            and ``callback_reject_step``, if any, are called with (t, y, size of the step).
+        y0: a tensor or a tuple of tensors, real or complex.
+        t: a 1-D tensor of times, strictly increasing or strictly decreasing.
+        rtol, atol: > 0; numbers, tensors like y0, or for a tuple one of these per part. Fixed steps ignore them.
+        method: ``"dopri5"`` (the default), ``"dopri8"``, ``"tsit5"``, ``"bosh3"``, ``"fehlberg2"``,
+            ``"adaptive_heun"``; with fixed steps ``"euler"``, ``"midpoint"``, ``"heun2"``, ``"heun3"``, ``"rk4"``
+            (the 3/8 rule) and ``"explicit_adams"`` (Adams-Bashforth of order 4, equal steps).
+        options: adaptive: ``norm``, ``first_step``, ``min_step``, ``max_step``, ``max_num_steps``, ``safety``,
+            ``ifactor``, ``dfactor``, ``step_t``, ``jump_t``, ``dtype``; fixed: ``step_size``, ``grid_constructor``,
+            ``interp``, ``perturb``.
+
+    Returns:
+        The states at all t: a tensor with a leading axis ``len(t)``, or a tuple of these.
+
+    Raises:
+        InputError: an argument breaks a rule, a method is implicit, or an option is unknown.
+        SolveError: the solve failed; :func:`solve` says how.
+
+    Cost: as :func:`solve` with ``adjoint="backprop"``.
+    Source: Chen, Rubanova, Bettencourt, Duvenaud 2018, arXiv 1806.07366; the interface is torchdiffeq 0.2.5's.
+
+    Example:
+        >>> import torch
+        >>> from janode.torch import odeint
+        >>> ys = odeint(lambda t, y: -y, torch.ones(2, dtype=torch.float64), torch.tensor([0.0, 1.0]))
+        >>> bool((ys[-1] - torch.exp(torch.tensor(-1.0))).abs().max() < 1e-6)
+        True
+    """
+    return _odeint("odeint", func, func, y0, t, (rtol, atol), method, options, event_fn, "backprop")
+
+
+def odeint_adjoint(
+    func: Callable[..., Any],
+    y0: Any,
+    t: torch.Tensor,
+    *,
+    rtol: Any = 1e-7,
+    atol: Any = 1e-9,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    event_fn: Callable[..., Any] | None = None,
+    adjoint_rtol: Any = None,
+    adjoint_atol: Any = None,
+    adjoint_method: str | None = None,
+    adjoint_options: Mapping[str, Any] | None = None,
+    adjoint_params: Iterable[torch.Tensor] | None = None,
+) -> Any:
+    """As :func:`odeint`, with the memory of one state per step: the exact gradient of the discrete solution.
+
+    The gradient is that of :func:`odeint` to rounding, not the solution of an adjoint problem, so it has no error to
+    control: ``adjoint_rtol``, ``adjoint_atol``, ``adjoint_method`` and ``adjoint_options`` are checked for unknown
+    names and have no further effect.
+
+    Args:
+        func, y0, t, rtol, atol, method, options, event_fn: as for :func:`odeint`.
+        adjoint_params: the tensors that get a gradient besides y0 and t, all others none; None for the parameters of
+            func and what else it uses.
+
+    Returns:
+        As :func:`odeint`.
+
+    Raises:
+        InputError: as :func:`odeint`; or func draws random numbers or changes buffers, for it is evaluated again in
+            the backward pass.
+        SolveError: the solve failed.
+
+    Cost: as :func:`solve` with ``adjoint="symplectic"``.
+    Source: Matsubara, Miyatake, Yaguchi 2021, arXiv 2102.09750; the interface is torchdiffeq 0.2.5's.
+
+    Example:
+        >>> import torch
+        >>> from janode.torch import odeint_adjoint
+        >>> net = torch.nn.Linear(2, 2).double()
+        >>> t = torch.linspace(0.0, 1.0, 3)
+        >>> ys = odeint_adjoint(lambda t, y: net(y), torch.ones(2).double(), t, adjoint_params=[net.weight])
+        >>> ys.sum().backward()
+        >>> net.weight.grad is not None, net.bias.grad is None
+        (True, True)
+    """
+    where = "odeint_adjoint"
+    name, is_adaptive = find(where, adjoint_method or method, "adjoint_method")
+    check_options(where, "adjoint_options", adjoint_options, name, is_adaptive)
+    warn_of_adjoint_callbacks(where, func)
+    field = func if adjoint_params is None else only_for(where, func, adjoint_params)
+    return _odeint(where, func, field, y0, t, (rtol, atol), method, options, event_fn, "symplectic")
+
+
+def _odeint(
+    where: str,
+    func: Callable[..., Any],
+    field: Callable[..., Any],
+    y0: Any,
+    t: torch.Tensor,
+    tolerances: tuple[Any, Any],
+    method: str | None,
+    options: Mapping[str, Any] | None,
+    event_fn: Callable[..., Any] | None,
+    adjoint: str,
+) -> Any:
+    name, is_adaptive = find(where, method)
+    check_options(where, "options", options, name, is_adaptive)
+    _check(where, y0, t)
+    if event_fn is not None:
+        raise InputError(f"{where}: event_fn must be None in this version; got one. Leave it out.")
+    if len(t) == 1:
+        return _map(lambda leaf: leaf[None], y0)
+    options = options or {}
+    adapted = Adapted(field, y0)
+    build = tuple if isinstance(y0, tuple) else (lambda leaves: leaves[0])
+    if is_adaptive:
+        rtol, atol = (read_tolerance(where, *pair, y0) for pair in zip(("rtol", "atol"), tolerances, strict=True))
+        hooks = Hooks(func, build, torch.empty((), dtype=torch.float64, device=t.device))
+        stepping = read_adaptive(where, options, (rtol, atol), t, y0, hooks)
+        return solve_as(stepping, adapted, y0, t, adapted.params, method=name, adjoint=adjoint).ys
+    fixed, stepping = read_fixed(where, options, Hooks(func, build, t))
+    grid = _grid(where, fixed, func, y0, t)
+    ys = solve_as(stepping, adapted, y0, grid, adapted.params, method=name, adjoint=adjoint).ys
+    return ys if grid is t else _between(fixed.interp, adapted, grid, ys, t)
+
+
+def _check(where: str, y0: Any, t: Any) -> None:
+    leaves = y0 if isinstance(y0, tuple) else (y0,)
+    if not leaves or not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        raise InputError(
+            f"{where}: y0 must be a tensor or a tuple of tensors; got {type(y0).__name__}. Use solve for other pytrees."
+        )
+    if not (isinstance(t, torch.Tensor) and t.ndim == 1 and t.is_floating_point() and len(t)):
+        got = f"shape {tuple(t.shape)} and dtype {t.dtype}" if isinstance(t, torch.Tensor) else type(t).__name__
+        raise InputError(f"{where}: t must be a 1-D tensor of real floating-point numbers; got {got}. Stack the times.")
+
+
+def _map(function: Callable[..., Any], *trees: Any) -> Any:
+    """The function of the leaves of tensors or tuples of tensors."""
+    if isinstance(trees[0], tuple):
+        return tuple([function(*leaves) for leaves in zip(*trees, strict=True)])
+    return function(*trees)
+
+
+def _grid(where: str, fixed: Fixed, func: Callable[..., Any], y0: Any, t: torch.Tensor) -> torch.Tensor:
+    """The times that fixed steps lead to: t itself unless an option says otherwise."""
+    if fixed.step_size is not None:
+        start, *_, end = t.tolist()
+        offsets = spaced(end - start, fixed.step_size)
+        return torch.cat([t[0] + torch.tensor(offsets, dtype=t.dtype, device=t.device), t[-1:]])
+    if fixed.grid_constructor is None:
+        return t
+    grid = fixed.grid_constructor(func, y0, t)
+    if not (isinstance(grid, torch.Tensor) and grid.ndim == 1 and len(grid) > 1) or not (
+        bool(grid[0] == t[0]) and bool(grid[-1] == t[-1])
+    ):
+        raise InputError(
+            f"{where}: grid_constructor must return a 1-D tensor from t[0] to t[-1]; got {grid}. Let it begin and end "
+            "there."
+        )
+    return grid
+
+
+def _between(interp: str, field: Adapted, grid: torch.Tensor, ys: Any, t: torch.Tensor) -> Any:
+    """The states at all t from those at the grid points."""
+    points = grid.tolist()
+    rows = []
+    for place, time in enumerate(t.tolist()):
+        k = bracket(points, time)
+        y, y_next = (_map(lambda leaf, n=n: leaf[n], ys) for n in (k, k + 1))
+        if time in (points[k], points[k + 1]):
+            rows.append(y if time == points[k] else y_next)
+            continue
+        h = grid[k + 1] - grid[k]
+        x = (t[place] - grid[k]) / h
+        if interp == "linear":
+            rows.append(_map(lambda a, b, x=x: linear(x.to(a.real.dtype), a, b), y, y_next))
+        else:
+            f, f_next = field.at(grid[k], y), field.at(grid[k + 1], y_next)
+            rows.append(
+                _map(
+                    lambda a, fa, b, fb, x=x, h=h: cubic(x.to(a.real.dtype), h.to(a.real.dtype), a, fa, b, fb),
+                    y,
+                    f,
+                    y_next,
+                    f_next,
+                )
+            )
+    return _map(lambda *leaves: torch.stack(leaves), *rows)
