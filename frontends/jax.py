@@ -35,6 +35,7 @@ from janode.core.tableaus import Tableau
 from .jax_cache import program
 from .jax_controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .jax_field import close
+from .jax_odeint import odeint
 from .jax_problem import Problem
 from .jax_residual import residual_errors, residual_stack
 from .jax_steps import MAX_STEPS, AdaptiveSteps, FixedSteps
@@ -64,6 +65,7 @@ __all__ = [
     "checksum",
     "control_times",
     "diagnose_controls",
+    "odeint",
     "plot_validity",
     "refine_controls",
     "relative_distance",
