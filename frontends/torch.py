@@ -18,7 +18,9 @@ from .controls import Diagnosis, control_times, diagnose_controls, refine_contro
 from .torch_modules import ControlledODE, NeuralODE
 from .torch_odeint import odeint, odeint_adjoint
 from .torch_residual import ResidualStack, deepen
+from .torch_resnet import from_resnet
 from .torch_solve import solve
+from .torch_stack_reports import GradientGap, OdeGap, gradient_gap, kept_bytes, ode_gap, reconstruction_errors
 from .torch_validity import checksum, relative_distance, starting_step, validate
 from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
 from .validity_report import plot_validity, show_validity
@@ -29,11 +31,13 @@ __all__ = [
     "Diagnosis",
     "Discrepancies",
     "Entry",
+    "GradientGap",
     "InputError",
     "JanodeError",
     "MaxStepsReached",
     "NeuralODE",
     "NonFiniteState",
+    "OdeGap",
     "PIController",
     "PIDController",
     "ResidualStack",
@@ -49,9 +53,14 @@ __all__ = [
     "control_times",
     "deepen",
     "diagnose_controls",
+    "from_resnet",
+    "gradient_gap",
+    "kept_bytes",
+    "ode_gap",
     "odeint",
     "odeint_adjoint",
     "plot_validity",
+    "reconstruction_errors",
     "refine_controls",
     "relative_distance",
     "show_validity",

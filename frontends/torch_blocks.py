@@ -107,8 +107,8 @@ class Blocks:
         """The tensors whose cotangents block n gives, beside that of its input."""
         return self._given[n] + self._extras
 
-    def begin_backward(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Go over to evaluations that repeat those of the forward pass; ``inputs`` as they come out of the graph."""
+    def begin_backward(self) -> None:
+        """Go over to evaluations that repeat those of the forward pass, and change nothing."""
         modes = self._training()
         if modes != self._modes or any(map(_differ, map(_parameters, self._parts), self._given)):
             what = "modes (train or eval)" if modes != self._modes else "parameters"

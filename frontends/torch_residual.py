@@ -82,7 +82,7 @@ class _Run(torch.autograd.Function):
         if bars[0] is None:
             return (None,) * (1 + ctx.num_inputs)
         with torch.no_grad():
-            ctx.job.blocks.begin_backward(saved[1 : ctx.num_inputs])
+            ctx.job.blocks.begin_backward()
             found = tuple(ctx.job.backward(saved, saved[0], bars[0]))
         if torch.is_grad_enabled():
             found = only_once("ResidualStack", found, [*saved[: ctx.num_inputs], bars[0]])
@@ -192,4 +192,5 @@ def deepen(stack: ResidualStack, factor: int) -> ResidualStack:
     copies = [copy.deepcopy(stack.blocks) for _ in range(factor)]
     blocks = [each[n] for n in range(len(stack.blocks)) for each in copies]
     deeper = ResidualStack(blocks, stack.scheme, stack.adjoint, stack.step / factor)
-    return deeper.train(stack.training)
+    deeper.training = deeper.blocks.training = stack.training
+    return deeper
