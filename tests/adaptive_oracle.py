@@ -11,7 +11,6 @@ import numpy as np
 import janode.numpy as jo
 from janode.core.adaptive import Accepted, AdaptiveSweep
 from janode.core.interpolants import interpolant
-from janode.core.recovery import Kept
 from janode.core.tableaus import TABLEAUS
 
 
@@ -52,15 +51,16 @@ class Frozen:
 def freeze(monkeypatch: Any, *args: Any, **options: Any) -> tuple[Any, Any, Frozen]:
     """(solution, pullback, accepted steps) of a ``solve_vjp``."""
     seen: list[tuple[AdaptiveSweep, Accepted]] = []
-    forward = Kept.forward
+    advance = AdaptiveSweep.advance
 
-    def noted(self: Kept, sweep: Any, y0: Any) -> Any:
-        outputs, tape = forward(self, sweep, y0)
-        seen.append((sweep, tape))
-        return outputs, tape
+    def noted(self: AdaptiveSweep, y0: Any, record: Any) -> Any:
+        outputs, tape, carry = advance(self, y0, record)
+        seen.append((self, tape))
+        return outputs, tape, carry
 
-    monkeypatch.setattr(Kept, "forward", noted)
-    solution, pullback = jo.solve_vjp(*args, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(AdaptiveSweep, "advance", noted)
+        solution, pullback = jo.solve_vjp(*args, **options)
     ((sweep, tape),) = seen
     found_in = [found for (found,) in tape.taps[0].found_in] if sweep.grid.saves_between else None
     return solution, pullback, Frozen(sweep.method.name, sweep.grid, list(tape.steps), found_in)
