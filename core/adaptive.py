@@ -165,7 +165,7 @@ class AdaptiveSweep(Sweep):
         else:
             size = self._zero + self.control.first_step
         size = larger(ops, size, self._zero + self.control.min_step)
-        missing = tuple(math.nan * leaf for leaf in y0)
+        missing = tuple(math.nan + leaf for leaf in ops.zeros(y0))
         rows = ops.put(ops.buffer(self.num_times, missing), 0, y0)
         example = record.keep(carry, [kept] * len(self.stepper(bool(self.taps)).c))
         return Walk(

@@ -84,6 +84,10 @@ class Backward:
     tape: Any
     ys_bar: State
     """Cotangents of the states at all ts, with a leading axis ``len(ts)`` on every leaf."""
+    event_bar: State | None = None
+    """The cotangent of the state at the event, its time held fixed."""
+    dense_bar: Any = None
+    """The cotangents of the continuous extension of every step."""
 
     def run(self) -> tuple[Bars, Any]:
         """The cotangents pulled back through every step, and what each step sends to its stages' controls."""
@@ -96,7 +100,8 @@ class Backward:
             ts_bar = backend.buffer(sweep.num_times, zero)
         carry_bar = sweep.method.carry_zeros(backend.zeros(first))
         theta_bar = backend.zeros(sweep.field.wanted(sweep.theta), wide=True)
-        return self.recovery.backward(sweep, self.tape, Bars(rows, carry_bar, theta_bar, ts_bar))
+        bars = Bars(rows, carry_bar, theta_bar, ts_bar, self.event_bar, self.dense_bar)
+        return self.recovery.backward(sweep, self.tape, bars)
 
 
 class Correction(Protocol):

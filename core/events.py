@@ -13,10 +13,56 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .controllers import smaller
+from .errors import InputError
 from .grids import AcceptedStep
 from .protocols import Array, State, Time
 from .solution import Report
 from .taps import Inside, Reading, drawn
+
+
+@dataclass(frozen=True)
+class Event:
+    """A function of the solution whose change of sign ends a solve.
+
+    Args:
+        fn: ``fn(t, y)``, followed by params where they are given; returns a real number, an array of one entry or none.
+        direction: 1 for the change from negative to positive, -1 for that from positive to negative, 0 for both.
+        vjp: takes what ``fn`` takes plus the cotangent of its value, and returns the cotangents of ``fn``'s arguments
+            in their order, None for zero; for libraries that do not differentiate.
+        samples: in how many places each step is looked at; a pair of crossings between two of them is not seen.
+
+    Raises:
+        InputError: an argument is outside its range.
+
+    Example:
+        >>> falls = Event(lambda t, y: y[0], direction=-1)
+    """
+
+    fn: Callable[..., Any]
+    direction: int = 0
+    vjp: Callable[..., Any] | None = None
+    samples: int = 4
+
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise InputError(f"Event: fn must be callable; got {type(self.fn).__name__}. Give a function of (t, y).")
+        if self.direction not in (-1, 0, 1):
+            raise InputError(
+                f"Event: direction must be -1, 0 or 1; got {self.direction!r}. 1 is from negative to positive."
+            )
+        if self.samples < 1:
+            raise InputError(f"Event: samples must be at least 1; got {self.samples!r}. The default is 4.")
+
+
+def read_events(where: str, event: Any) -> tuple[Event, ...]:
+    """The events of an argument that may be None, a function, an event or a sequence of them."""
+    if event is None:
+        return ()
+    entries = event if isinstance(event, list | tuple) else [event]
+    if not entries:
+        raise InputError(f"{where}: event must hold at least one event; got none. Leave it out.")
+    return tuple(entry if isinstance(entry, Event) else Event(entry) for entry in entries)
+
 
 _WIDTH = 2.0**-51
 _ROUNDS = 120
@@ -58,7 +104,8 @@ class Watch:
     def begin(self, sweep: Any, y0: State, f0: State) -> _Watched:
         """The events at the start."""
         nowhere = math.nan * sweep.known_ts[0]
-        nothing = Happened(-1, nowhere, tuple(math.nan * leaf for leaf in y0), tuple(math.nan * leaf for leaf in f0))
+        missing = tuple(math.nan + leaf for leaf in sweep.backend.zeros(y0))
+        nothing = Happened(-1, nowhere, missing, missing)
         return _Watched(self._at(sweep, sweep.known_ts[0], y0), nothing, -1, 0.0)
 
     def wants(self, sweep: Any, state: _Watched, end: Time) -> Any:
@@ -107,10 +154,10 @@ class Watch:
             is_first = flag & (root < best)
             pick = (root, e)
             best, index = ops.choose(is_first, lambda new=pick: new, lambda old=(best, index): old)
-        x = smaller(ops, best, 1.0)
+        time = t + smaller(ops, best, 1.0) * h
+        x = (time - reading.t) / reading.h  # the place of a time that is held fixed, where the step's ends are not
         y = pair.value(ops, reading.y, reading.slopes, reading.h, x)
-        happened = Happened(index, t + x * h, y, pair.slope(ops, reading.slopes, x))
-        return happened, reading.n, x
+        return Happened(index, time, y, pair.slope(ops, reading.slopes, x)), reading.n, x
 
     def _at(self, sweep: Any, t: Time, y: State) -> tuple[Any, ...]:
         ops = sweep.backend

@@ -62,6 +62,21 @@ class Stats:
 
 
 @dataclass
+class EventResult(Generic[Tree]):
+    """The event that ended a solve.
+
+    Attributes:
+        index: which of the events it was, from 0; -1 if none happened, in a traced JAX computation.
+        t: the time of the event, in the unit of ts.
+        y: the state there, the pytree of y0.
+    """
+
+    index: Any
+    t: Any
+    y: Tree
+
+
+@dataclass
 class Solution(Generic[Tree]):
     """The solution of an initial value problem.
 
@@ -70,12 +85,16 @@ class Solution(Generic[Tree]):
         ys: the states at all ts, the pytree of y0 with a leading axis ``len(ts)`` on every leaf.
         stats: counts of steps, field evaluations and VJPs.
         status: 0 for success; ``message`` says it in words.
+        event: the event that ended the solve, or None. The states at ts after it are NaN.
+        interpolant: the solution as a function of time, if it was asked for.
     """
 
     ts: Any
     ys: Tree
     stats: Stats = field(default_factory=Stats)
     status: Any = SUCCESS
+    event: EventResult[Tree] | None = None
+    interpolant: Any = None
 
     @property
     def message(self) -> str:

@@ -42,6 +42,8 @@ class Stepping:
     save: str = "interpolate"
     max_steps: int | None = None
     checkpoints: int | None = None
+    event: Any = None
+    dense: bool = False
     before: Callable[[Any, Any, State], None] | None = None
     """Called with (t, h, state) before every step that is tried; not on traced libraries."""
     observe: Callable[[Any, Any, State, Any], None] | None = None
@@ -198,6 +200,11 @@ def make_sweep(
 ) -> Sweep:
     """The sweep of an eager library: of fixed steps or of adaptive ones."""
     if not stepping.is_adaptive(where, method):
+        if taps:
+            raise InputError(
+                f"{where}: event and dense must come with adaptive steps; got fixed ones. Give rtol and atol in place "
+                "of steps or step_size, and a method with an error estimate."
+            )
         grid = arguments.fixed_grid(where, times, stepping.steps, stepping.step_size, method)
         return Sweep(
             backend,

@@ -11,6 +11,7 @@ from janode.core.errors import (
     SolveError,
     StepSizeUnderflow,
 )
+from janode.core.events import Event
 from janode.core.revolve import Revolve
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
@@ -35,6 +36,7 @@ __all__ = [
     "Diagnosis",
     "Discrepancies",
     "Entry",
+    "Event",
     "Field",
     "Gradients",
     "InputError",

@@ -23,6 +23,7 @@ from janode.core.errors import (
     SolveError,
     StepSizeUnderflow,
 )
+from janode.core.events import Event
 from janode.core.failures import raise_failure
 from janode.core.grids import check_equal_steps
 from janode.core.methods import find_method
@@ -48,6 +49,7 @@ __all__ = [
     "Diagnosis",
     "Discrepancies",
     "Entry",
+    "Event",
     "InputError",
     "JanodeError",
     "MaxStepsReached",

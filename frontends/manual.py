@@ -21,12 +21,13 @@ from janode.core.methods import find_method
 from janode.core.protocols import Array, Cotangent, Method, Recovery, State
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
-from janode.core.solution import Gradients, Solution, Stats
+from janode.core.solution import Gradients, Report, Solution, Stats
 from janode.core.stepped_back import report
 from janode.core.stepping import Stepping, make_sweep, with_controls
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
+from .manual_taps import Taps
 from .trees import Tree
 
 
@@ -172,7 +173,7 @@ def _prepare(
     method: str | Tableau | Method,
     stepping: Stepping,
     on_failure: str,
-) -> tuple[Sweep, _ManualField]:
+) -> tuple[Sweep, _ManualField, Taps]:
     """Check every argument and put the solve together; no field evaluation yet."""
     arguments.check_field(where, field)
     arguments.check_on_failure(where, on_failure)
@@ -188,15 +189,16 @@ def _prepare(
     clock = arguments.widest(state.leaves, xp)
     manual = _ManualField(where, field, state, tree, control_tree, backend.zeros)
     check_start(where, backend, state.leaves)
-    sweep = make_sweep(where, stepping, backend, chosen, manual, times, tree.leaves, clock, state, xp)
+    taps = Taps(where, stepping.event, stepping.dense, state, tree)
+    sweep = make_sweep(where, stepping, backend, chosen, manual, times, tree.leaves, clock, state, xp, taps.all())
     if controls is not None:
         sweep = with_controls(where, sweep, sampling, control_tree.leaves, control_tree.paths)
-    return sweep, manual
+    return sweep, manual, taps
 
 
 def _run(
-    where: str, sweep: Sweep, field: _ManualField, ts: Any, recovery: Recovery, on_failure: str
-) -> tuple[Solution[Any], Any]:
+    where: str, sweep: Sweep, field: _ManualField, taps: Taps, ts: Any, recovery: Recovery, on_failure: str
+) -> tuple[Solution[Any], Any, Report]:
     outputs, tape = recovery.forward(sweep, field.state.leaves)
     report = sweep.report(outputs)
     field.stats.count(report)
@@ -204,7 +206,8 @@ def _run(
     solution: Solution[Any] = Solution(ts, ys, field.stats, report.status)
     if solution.status and on_failure == "raise":
         raise_failure(where, sweep, report, solution, field.state.build)
-    return solution, tape
+    solution.event, solution.interpolant = taps.result(report), taps.interpolant(sweep, report)
+    return solution, tape, report
 
 
 def solve(
@@ -224,6 +227,8 @@ def solve(
     save: str = "interpolate",
     max_steps: int | None = None,
     checkpoints: int | None = None,
+    event: Any = None,
+    dense: bool = False,
     adjoint: str | Recovery = "auto",
     on_failure: str = "raise",
 ) -> Solution[Any]:
@@ -266,9 +271,9 @@ def solve(
         True
     """
     find_adjoint(adjoint, find_method(method))
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
-    sweep, manual = _prepare("solve", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
-    return _run("solve", sweep, manual, ts, Kept(Nothing()), on_failure)[0]
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense)
+    prepared = _prepare("solve", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
+    return _run("solve", *prepared, ts, Kept(Nothing()), on_failure)[0]
 
 
 def solve_vjp(
@@ -288,6 +293,8 @@ def solve_vjp(
     save: str = "interpolate",
     max_steps: int | None = None,
     checkpoints: int | None = None,
+    event: Any = None,
+    dense: bool = False,
     adjoint: str | Recovery = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -339,22 +346,30 @@ def solve_vjp(
             f"solve_vjp: field must bring its VJP; got {type(field).__name__}. Give Field(fn, vjp) or a network of "
             "janode.core.layers."
         )
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
-    sweep, manual = _prepare("solve_vjp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense)
+    sweep, manual, taps = _prepare("solve_vjp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
     corrected = find_correction("solve_vjp", correction, sweep)
-    solution, tape = _run("solve_vjp", sweep, manual, ts, recovery, on_failure)
+    solution, tape, forward = _run("solve_vjp", sweep, manual, taps, ts, recovery, on_failure)
 
-    def pullback(ys_bar: Any) -> Gradients[Any]:
-        """The cotangents of y0, params, ts and controls for the cotangents ys_bar of the states at all ts."""
+    def pullback(ys_bar: Any, event_bar: Any = None, dense_bar: Any = None) -> Gradients[Any]:
+        """The cotangents of y0, params, ts and controls for those of the states at all ts, of the event, of the rest.
+
+        ``event_bar`` is (t_bar, y_bar) for the event's time and state, ``dense_bar`` what ``interpolant.vjp`` gives.
+        """
         bars = manual.state.match("pullback", ys_bar, "ys_bar")
         ys = manual.state.flatten(solution.ys)[0]
         arguments.check_cotangents("pullback", "ys_bar", bars, ys, manual.state.paths)
-        backward = Backward(sweep, recovery, manual.state.leaves, tape, manual.filled(bars, ys))
+        event_y_bar, event_params_bar = None, (None,) * len(manual.params.leaves)
+        if event_bar is not None:
+            event_y_bar, event_params_bar = taps.pull_event(sweep, forward.event, event_bar, sweep.theta)
+        y0 = manual.state.leaves
+        backward = Backward(sweep, recovery, y0, tape, manual.filled(bars, ys), event_y_bar, dense_bar)
         gradient = pull_back(backward, corrected)
         report(solution.stats, gradient.error)
         xp = sweep.backend.xp
         cast = tuple(
-            xp.astype(bar, leaf.dtype, copy=False) for bar, leaf in zip(gradient.theta, sweep.theta, strict=True)
+            xp.astype(bar, leaf.dtype, copy=False)
+            for bar, leaf in zip(sweep.backend.accumulate(gradient.theta, event_params_bar), sweep.theta, strict=True)
         )
         assert gradient.ts is not None
         return Gradients(

@@ -11,6 +11,7 @@ from janode.core.errors import (
     SolveError,
     StepSizeUnderflow,
 )
+from janode.core.events import Event
 from janode.core.revolve import Revolve
 from janode.core.solution import Solution, Stats
 
@@ -31,6 +32,7 @@ __all__ = [
     "Diagnosis",
     "Discrepancies",
     "Entry",
+    "Event",
     "GradientGap",
     "InputError",
     "JanodeError",

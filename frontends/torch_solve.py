@@ -31,6 +31,7 @@ from janode.core.tableaus import Tableau
 
 from .torch_field import TorchField
 from .torch_refusals import only_once, refuse_hooks, refuse_transforms
+from .torch_taps import Extras, Taps
 from .torch_watch import NewCaptures
 from .trees import Tree
 
@@ -46,7 +47,9 @@ class _Job:
 
     def __init__(self, sweep: Sweep, recovery: Recovery, field: TorchField, correction: Correction) -> None:
         self.sweep, self.recovery, self.field, self.correction = sweep, recovery, field, correction
-        self.size = len(field.state.leaves)
+        self.size = 0
+        """The number of outputs that have a gradient."""
+        self.extras: Any = None
         self.report: Any = None
         self.shapes: list[torch.Size] = []
         self.spec: Any = None
@@ -70,7 +73,10 @@ class _Job:
                 self.tape[i] = _Saved(given[id(leaf)])
         ys = self.sweep.backend.stack(self.report.rows)
         self.shapes = [leaf.shape for leaf in ys]
-        return (*ys, *made)
+        self.extras = Extras(self.report, self.field.needs_time)
+        extra = self.extras.tensors()
+        self.size = len(ys) + len(extra)
+        return (*ys, *extra, *made)
 
     def backward(self, saved: Sequence[torch.Tensor], num_inputs: int, bars: Sequence[Any]) -> tuple[Any, ...]:
         """The cotangents of the inputs."""
@@ -80,12 +86,14 @@ class _Job:
         tape = optree.tree_unflatten(self.spec, leaves)
         ys_bar = tuple(
             torch.zeros(shape, dtype=leaf.dtype, device=leaf.device) if bar is None else bar
-            for bar, leaf, shape in zip(bars, y0, self.shapes, strict=True)
+            for bar, leaf, shape in zip(bars, y0, self.shapes, strict=False)
         )
+        extra_bars = self.extras.bars(bars[len(ys_bar) :])
         with self.field.surroundings.restored():
             self.field.begin_backward()
             sweep = replace(self.sweep, theta=own, controls=self._controls(controls))
-            gradient = pull_back(Backward(sweep, self.recovery, y0, tape, ys_bar), self.correction)
+            backward = Backward(sweep, self.recovery, y0, tape, ys_bar, *extra_bars)
+            gradient = pull_back(backward, self.correction)
             self.field.end_backward()
         report(self.field.stats, gradient.error)
         theta_bar: list[Any] = [None] * len(theta)
@@ -98,7 +106,9 @@ class _Job:
     def split(self, tensors: Sequence[torch.Tensor]) -> tuple[State, State, State, State]:
         """(ts or nothing, y0, theta, controls)."""
         rest = iter(tensors)
-        sizes = (int(self.field.needs_time), self.size, len(self.field.theta), len(self.field.controls.leaves))
+        field = self.field
+        given = (field.state.leaves, field.theta, field.controls.leaves)
+        sizes = (int(field.needs_time), *map(len, given))
         ts, y0, theta, controls = (tuple(itertools.islice(rest, size)) for size in sizes)
         return ts, y0, theta, controls
 
@@ -163,8 +173,8 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts
     refuse_hooks("solve", field.implicit)
     job = _Job(sweep, recovery, field, correction)
     outputs = _Solve.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
-    found, job.report = job.report, None
-    return found, outputs[: job.size]
+    size = len(field.state.leaves)
+    return job.extras.restored(outputs[size : job.size]), outputs[:size]
 
 
 def _sweep(
@@ -178,12 +188,13 @@ def _sweep(
     stepping: Stepping,
     method: Method,
     captured: list[torch.Tensor],
+    taps: Taps,
 ) -> Sweep:
     backend = find_backend("torch")
     implicit = [*_implicit_parameters(field), *captured]
     seen = TorchField(field, state, params, tree, controls, implicit, may_discover=not captured)
     clock = arguments.widest(state.leaves, xp)
-    sweep = make_sweep("solve", stepping, backend, method, seen, times, seen.theta, clock, state, xp)
+    sweep = make_sweep("solve", stepping, backend, method, seen, times, seen.theta, clock, state, xp, taps.all())
     if controls.spec is None:
         return sweep
     return with_controls("solve", sweep, sampling, controls.leaves, controls.paths)
@@ -206,6 +217,8 @@ def solve(
     save: str = "interpolate",
     max_steps: int | None = None,
     checkpoints: int | None = None,
+    event: Any = None,
+    dense: bool = False,
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -268,7 +281,7 @@ def solve(
         >>> bool(abs(k.grad + 3 * torch.exp(torch.tensor(-0.5))) < 1e-6)
         True
     """
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense)
     return solve_as(stepping, field, y0, ts, params, controls, sampling, method, adjoint, correction, on_failure)
 
 
@@ -295,10 +308,11 @@ def solve_as(
     times = _read_times(ts)
     chosen, backend = find_method(method), find_backend("torch")
     check_start("solve", backend, state.leaves)
+    taps = Taps(stepping.event, stepping.dense, state, params)
     captured: list[torch.Tensor] = []
     wasted = 0
     while True:
-        sweep = _sweep(field, state, tree, params, nodes, sampling, times, stepping, chosen, captured)
+        sweep = _sweep(field, state, tree, params, nodes, sampling, times, stepping, chosen, captured, taps)
         seen: Any = sweep.field
         seen.stats.num_field_evals = wasted
         try:
@@ -310,6 +324,7 @@ def solve_as(
     solution: Solution[Any] = Solution(ts, state.build(ys), seen.stats, report.status)
     if solution.status and on_failure == "raise":
         raise_failure("solve", sweep, report, solution, state.build)
+    solution.event, solution.interpolant = taps.result(report, sweep.clock), taps.interpolant(sweep, report)
     return solution
 
 
