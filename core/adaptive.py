@@ -124,12 +124,12 @@ class AdaptiveSweep(Sweep):
             n, carry, kept = state
             here = n < way.num_steps
             following, record_of_step = self.redone(way, smaller(ops, n, self.max_steps - 1), carry, record)
-            kept = ops.put(kept, n, record_of_step, where=here)
+            kept = self._kept(kept, n, record_of_step, here)
             return *ops.choose(here, lambda: (n + 1, following), lambda: (n, carry)), kept
 
         carry = self.method.start(y0)
         example = record.keep(carry, [y0] * len(self.stepper(bool(self.taps)).c))
-        state = 0, carry, ops.recorder(self.max_steps, example)
+        state = 0, carry, ops.recorder(self.thinning.num_slots(self.max_steps), example)
         return way._replace(kept=ops.while_loop(lambda state: state[0] < way.num_steps, redo, state)[2])
 
     def redone(self, way: Accepted, n: Any, carry: Carry, record: Record) -> tuple[Carry, Any]:
@@ -317,7 +317,7 @@ class AdaptiveSweep(Sweep):
         walk = walk._replace(
             rows=ops.put(walk.rows, larger(ops, row, 0), y_next, where=where & is_row),
             steps=ops.put(walk.steps, walk.num_accepted, step._replace(row=row, is_read=is_read), where=where),
-            kept=self._kept(walk, kept, where),
+            kept=self._kept(walk.kept, walk.num_accepted, kept, where),
         )
         size = self._next_size(walk, step.h, error, is_short)
         new = (
@@ -335,11 +335,11 @@ class AdaptiveSweep(Sweep):
         old = tuple(getattr(walk, name) for name in names)
         return walk._replace(**dict(zip(names, ops.choose(where, lambda: new, lambda: old), strict=True)))
 
-    def _kept(self, walk: Walk, record: Any, where: Any) -> Any:
-        """The buffer of records with that of the next step, if it is one that is kept."""
-        ops, n = self.backend, walk.num_accepted
+    def _kept(self, buffer: Any, n: Any, record: Any, where: Any) -> Any:
+        """The buffer of records with that of step n, if it is one that is kept."""
+        ops = self.backend
         is_kept = where & (n % self.thinning.distance(ops, n, self.max_steps) == 0)
-        return ops.put(walk.kept, self.thinning.slot(ops, n, self.max_steps), record, where=is_kept)
+        return ops.put(buffer, self.thinning.slot(ops, n, self.max_steps), record, where=is_kept)
 
     def _next_size(self, walk: Walk, h: Time, error: Any, is_short: Any) -> Time:
         """The size after an accepted step; one that a stop cut short does not bring it down."""
@@ -361,26 +361,27 @@ class AdaptiveSweep(Sweep):
         times: dict[float, Array] = {}
         for c in stepper.c:
             if c not in times:
-                time = ops.time(self._time(step, t, h, c), like)
-                times[c] = self._on_side(time, step.segment, like) if self.grid.has_jumps else time
+                time = ops.time(self._time(self.grid.times, step, t, h, c), like)
+                times[c] = self._on_side(time, step, c, like) if self.grid.has_jumps else time
         return Moment(h, stepper, tuple([times[c] for c in stepper.c]), (self.theta,) * len(stepper.c))
 
-    def _time(self, step: AcceptedStep, t: Time, h: Time, c: float) -> Time:
+    def _time(self, stops: Any, step: AcceptedStep, t: Time, h: Time, c: float) -> Time:
         """t + c h; at the end of a step that a stop ends the stop, which rounding must not take the sum beyond."""
         if c == 1.0:
-            return self.backend.choose(step.is_end, lambda: self.grid.times[step.segment + 1], lambda: t + h)
+            return self.backend.choose(step.is_end, lambda: stops[step.segment + 1], lambda: t + h)
         return t + c * h if c else t
 
-    def _on_side(self, time: Array, segment: Any, like: Array) -> Array:
-        """The time, moved off the discontinuities that bound the segment."""
+    def _on_side(self, time: Array, step: AcceptedStep, c: float, like: Array) -> Array:
+        """The time, moved off the discontinuities that bound the segment by a shift without gradient."""
         ops, known = self.backend, self.grid.known
-        xp = ops.xp
+        xp, segment = ops.xp, step.segment
+        plain = ops.time(self._time(known, step, known[segment] + step.offset, step.h, c), like)
         start, end = ops.time(known[segment], like), ops.time(known[segment + 1], like)
         first = ops.choose(self.grid.jumps[segment], lambda: xp.nextafter(start, end), lambda: start)
         last = ops.choose(self.grid.jumps[segment + 1], lambda: xp.nextafter(end, start), lambda: end)
         least = ops.choose(self.direction > 0.0, lambda: first, lambda: last)
         most = ops.choose(self.direction > 0.0, lambda: last, lambda: first)
-        return xp.minimum(xp.maximum(time, least), most)
+        return time + (xp.minimum(xp.maximum(plain, least), most) - plain)
 
 
 def _is_running(walk: Walk) -> Any:

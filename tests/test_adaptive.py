@@ -22,7 +22,7 @@ from .problems import TARGETS, Counted, Target, to_numpy
 
 STOPS = {
     "free": None,
-    "stops": jo.PIController(step_ts=[0.7], jump_ts=[1.1], first_step=1.0),
+    "stops": jo.PIController(step_ts=[0.7], jump_ts=[0.5, 1.1], first_step=1.0),
 }
 LOOSE = {"rtol": 1e-3, "atol": 1e-4}
 ADJOINTS = ("backprop", "stages", "aca", "symplectic", "restart")
