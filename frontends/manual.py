@@ -246,8 +246,8 @@ def solve(
         sampling: ``"nodes"``, one control for each time at which the method samples the field, or ``"steps"``, one for
             each step; :func:`control_times` gives their times.
         method: a method's name (of a tableau, ``"reversible(...)"`` with one in it, ``"leapfrog"``, ``"ab2"``,
-            ``"ab3"``, ``"ab4"``, ``"alf"``, ``"reversible_heun"``), a tableau or a method object. Those from leapfrog on
-            need equal steps all over.
+            ``"ab3"``, ``"ab4"``, ``"alf"``, ``"reversible_heun"``), a tableau or a method object. From leapfrog on
+            they need equal steps all over.
         steps: the number of equal steps between neighbouring ts, >= 1; or
         step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken.
         adjoint: how a gradient would be computed; see :func:`solve_vjp`. A solve alone keeps nothing.

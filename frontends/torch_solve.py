@@ -241,15 +241,15 @@ def solve(
         sampling: ``"nodes"``, one control for each time at which the method samples the field, or ``"steps"``, one for
             each step; :func:`control_times` gives their times.
         method: a method's name (of a tableau, ``"reversible(...)"`` with one in it, ``"leapfrog"``, ``"ab2"``,
-            ``"ab3"``, ``"ab4"``, ``"alf"``, ``"reversible_heun"``), a tableau or a method object. Those from leapfrog on
-            need equal steps all over.
+            ``"ab3"``, ``"ab4"``, ``"alf"``, ``"reversible_heun"``), a tableau or a method object. From leapfrog on
+            they need equal steps all over.
         steps: the number of equal steps between neighbouring ts, >= 1; or
         step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken.
         adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps one
             state per step and one field graph at a time; ``"aca"`` the graphs of one step; ``"stages"`` all stage
             states; ``"revolve"``, or ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start;
-            ``"reversible"`` only the end, of a method whose steps have an inverse; so ``"reconstruct"`` of a Runge-Kutta
-            method, whose inverse, and with it the gradient, is approximate; with ``"backprop"`` autograd records the
+            ``"reversible"`` only the end, of a method whose steps have an inverse; so ``"reconstruct"`` of Runge-Kutta
+            methods, whose inverse, and with it the gradient, is approximate; with ``"backprop"`` autograd records the
             solver's own operations, which allows random fields, tensor hooks and second derivatives.
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
