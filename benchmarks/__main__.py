@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from .figures import work_precision
 from .machine import ROOT, facts
 from .measure import Race
 from .page import PAGE, RESULTS, fill_readme, page, tables
@@ -55,6 +56,10 @@ def main(
         results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
         PAGE.write_text(page(results))
         console.print(f"written: {PAGE.relative_to(ROOT)}")
+        for result in results:
+            figure = RESULTS / f"{result['suite']}-work-precision.png"
+            if result["suite"] == "adaptive" and work_precision(list(map(Race.from_json, result["races"])), figure):
+                console.print(f"written: {figure.relative_to(ROOT)}")
         console.print(fill_readme(results), markup=False, highlight=False)
         return
     known = import_module(f"benchmarks.suites.{suite}").LIBRARIES

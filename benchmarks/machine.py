@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("numpy", "torch", "jax", "jaxlib", "torchdiffeq", "torchode", "diffrax", "equinox", "array-api-compat")
+PACKAGES = (
+    *("numpy", "scipy", "torch", "jax", "jaxlib", "torchdiffeq", "torchode", "diffrax", "equinox"),
+    "array-api-compat",
+)
 
 
 def facts() -> dict[str, Any]:

@@ -78,10 +78,10 @@ def readme_block(results: Sequence[Mapping[str, Any]]) -> str:
     parts[-1] += "(docs/benchmarks.md).\n"
     for result in results:
         suite = import_module(f"benchmarks.suites.{result['suite']}")
-        races = [Race.from_json(race) for race in result["races"] if race["case"]["problem"] in ("", suite.MAIN.name)]
+        races = [Race.from_json(race) for race in result["races"] if race["case"]["problem"] in suite.HEADLINES]
         verdicts = [one for one in suite.verdicts(races, primary(result)) if one.limit is not None]
         times = "CPU time" if primary(result) == "cpu" else "time on the clock"
-        title = f"{suite.TITLE}, on {result['device']}: ratios of {times} and of memory"
+        title = f"{suite.TITLE}, on {result['device']}: ratios, those of time in {times}"
         parts += [verdict_table(verdicts, title).markdown(), f"`{command(result)}`\n", machine_line(result) + "\n"]
     return "\n".join([*parts[:-1], parts[-1].rstrip(), END])
 

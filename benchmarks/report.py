@@ -63,8 +63,15 @@ def verdict_table(verdicts: Sequence[Verdict], title: str) -> Table:
     return Table(title, ("ratio", "field", "N", "measured", "target", "met"), rows)
 
 
-UNITS = {"forward": "ms", "gradient": "ms", "compile": "s", "memory": "kB", "import": "ms"}
-SCALES = {"ms": 1e3, "s": 1.0, "kB": 1e-3}
+UNITS = {
+    "forward": "ms",
+    "gradient": "ms",
+    "compile": "s",
+    "memory": "kB",
+    "import": "ms",
+    "evaluations": "evaluations",
+}
+SCALES = {"ms": 1e3, "s": 1.0, "kB": 1e-3, "evaluations": 1.0}
 
 
 def race_tables(races: Sequence[Race], measure: str) -> Iterator[Table]:
@@ -74,7 +81,7 @@ def race_tables(races: Sequence[Race], measure: str) -> Iterator[Table]:
         group = [race for race in races if (race.case.library, race.case.task, race.case.times) == kind]
         library, task, times = kind
         unit = UNITS[task]
-        is_relative = task in ("forward", "gradient", "import")
+        is_relative = task in ("forward", "gradient", "import", "evaluations")
         first = next(iter(group[0].samples))
         title = ", ".join(part for part in (library, task, times) if part) + f" [{unit}]"
         title += f" (times `{first}`)" if is_relative else ""
@@ -89,13 +96,14 @@ def race_tables(races: Sequence[Race], measure: str) -> Iterator[Table]:
 
 
 def _heading(case: Case) -> str:
-    return "\n".join([*case.problem.split(", "), f"N = {case.steps}"]) if case.steps else ""
+    steps = [f"N = {case.steps}"] if case.steps else []
+    return "\n".join([*case.problem.split(", "), *steps])
 
 
 def _cell(race: Race, name: str, first: str | None, measure: str, scale: float) -> str:
     if name not in race.samples:
         return ""
-    kind = "bytes" if "bytes" in race.samples[name] else measure
+    kind = measure if measure in race.samples[name] else next(iter(race.samples[name]))
     median = spread(race.samples[name][kind]).median * scale
     cell = f"{median:.0f}" if median >= 1000 else f"{median:.3g}"
     return cell if first in (None, name) else f"{cell} ({ratio(race, name, first, kind).median:.2f})"

@@ -47,6 +47,8 @@ JANODE = tuple(f"janode {preset}" for preset in RECOVERIES)
 
 MAIN = SMALL
 """The field that the targets speak of."""
+HEADLINES = ("", MAIN.name)
+"""The problems that the README shows."""
 
 
 class Scale(NamedTuple):
