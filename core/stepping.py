@@ -201,10 +201,7 @@ def make_sweep(
     """The sweep of an eager library: of fixed steps or of adaptive ones."""
     if not stepping.is_adaptive(where, method):
         if taps:
-            raise InputError(
-                f"{where}: event and dense must come with adaptive steps; got fixed ones. Give rtol and atol in place "
-                "of steps or step_size, and a method with an error estimate."
-            )
+            refuse_taps(where)
         grid = arguments.fixed_grid(where, times, stepping.steps, stepping.step_size, method)
         return Sweep(
             backend,
@@ -236,6 +233,14 @@ def make_sweep(
         known_ts=times,
         before=stepping.before,
         observe=stepping.observe,
+    )
+
+
+def refuse_taps(where: str) -> NoReturn:
+    """Refuse to read from inside of fixed steps."""
+    raise InputError(
+        f"{where}: event and dense must come with adaptive steps; got fixed ones. Give rtol and atol in place of steps "
+        "or step_size, and a method with an error estimate."
     )
 
 

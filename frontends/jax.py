@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import find_adjoint
+from janode.core.continuous import ContinuousRungeKutta
 from janode.core.controllers import PIController, PIDController
 from janode.core.controls import NodeLayout, check_controls, node_layout
 from janode.core.corrected import find_correction
@@ -23,14 +25,15 @@ from janode.core.errors import (
     SolveError,
     StepSizeUnderflow,
 )
-from janode.core.events import Event
+from janode.core.events import Event, read_events
 from janode.core.failures import raise_failure
 from janode.core.grids import check_equal_steps
 from janode.core.methods import find_method
 from janode.core.protocols import Array, Method, State
+from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 from janode.core.solution import BAD_TIMES, Report, Solution, Stats
-from janode.core.stepping import Stepping, check_adaptive, find_stops, read_tolerances, refuse_controls
+from janode.core.stepping import Stepping, check_adaptive, find_stops, read_tolerances, refuse_controls, refuse_taps
 from janode.core.tableaus import Tableau
 
 from .jax_cache import program
@@ -38,8 +41,9 @@ from .jax_controls import Diagnosis, control_times, diagnose_controls, refine_co
 from .jax_field import close
 from .jax_odeint import odeint
 from .jax_problem import Problem
-from .jax_residual import residual_errors, residual_stack
+from .jax_residual import OdeGap, ode_gap, residual_errors, residual_stack
 from .jax_steps import MAX_STEPS, AdaptiveSteps, FixedSteps
+from .jax_taps import ContinuousSolution, close_events, event_result
 from .jax_validity import checksum, relative_distance, starting_step, validate
 from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
 from .validity_report import plot_validity, show_validity
@@ -54,6 +58,7 @@ __all__ = [
     "JanodeError",
     "MaxStepsReached",
     "NonFiniteState",
+    "OdeGap",
     "PIController",
     "PIDController",
     "Revolve",
@@ -62,11 +67,13 @@ __all__ = [
     "Stats",
     "StepSizeMonitor",
     "StepSizeUnderflow",
+    "Symplectic",
     "ToleranceMonitor",
     "Validity",
     "checksum",
     "control_times",
     "diagnose_controls",
+    "ode_gap",
     "odeint",
     "plot_validity",
     "refine_controls",
@@ -210,6 +217,8 @@ def solve(
     save: str = "interpolate",
     max_steps: int | None = None,
     checkpoints: int | None = None,
+    event: Any = None,
+    dense: bool = False,
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -233,14 +242,17 @@ def solve(
             has one entry per node, or None. The field gets one entry as its last argument.
         sampling: ``"nodes"``, one control for each time at which the method samples the field, or ``"steps"``, one for
             each step; :func:`control_times` gives their times.
-        method: a method's name (of a tableau, ``"leapfrog"``, ``"ab2"``, ``"ab3"``, ``"ab4"``), a tableau or a method
-            object. Leapfrog and Adams-Bashforth methods need equal steps all over.
+        method: a method's name (of a tableau, ``"reversible(...)"`` with one in it, ``"leapfrog"``, ``"ab2"``,
+            ``"ab3"``, ``"ab4"``, ``"alf"``, ``"reversible_heun"``), a tableau or a method object. From leapfrog on
+            they need equal steps all over.
         steps: the number of equal steps between neighbouring ts, >= 1; or
         step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken. Not for traced ts.
         adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps one
             state per step; ``"aca"`` too, and the intermediate values of one step in the backward pass; ``"stages"``
-            all stage states; ``"restart"`` only the start; with ``"backprop"`` JAX differentiates the solver's own
-            operations, which allows forward mode and second derivatives.
+            all stage states; ``"revolve"``, or ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start;
+            ``"reversible"`` only the end, of a method whose steps have an inverse; so ``"reconstruct"`` of Runge-Kutta
+            methods, whose inverse, and with it the gradient, is approximate; with ``"backprop"`` JAX differentiates the
+            solver's own operations, which allows forward mode and second derivatives.
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
@@ -280,20 +292,35 @@ def solve(
             'solve: Revolve(storage="disk") must have an eager library, for compiled programs write no files; got JAX. '
             'Use storage="memory".'
         )
+    if getattr(recovery, "accumulate", None) == "float64" and jnp.result_type(float) != jnp.float64:
+        raise InputError(
+            'solve: accumulate must not be "float64" where JAX has no float64; got it with jax_enable_x64 off. Turn it '
+            "on, or leave accumulate out."
+        )
     arguments.check_correction("solve", correction, name)
     arguments.check_field("solve", field)
     arguments.check_on_failure("solve", on_failure)
     state, tree, paths = _leaves(y0, "y0")
     arguments.check_state("solve", state, jnp, paths)
     chosen, backend = find_method(method), find_backend("jax")
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints)
+    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense)
     times, taken, checks_times = _times(ts, stepping, chosen)
-    tolerances = None if isinstance(taken, FixedSteps) else _tolerances(stepping, state, tree)
     _check_start(state)
     clock = arguments.widest(state, jnp)
+    events, args = read_events("solve", event), () if params is None else (params,)
+    own: Any = None
+    if isinstance(taken, AdaptiveSteps):
+        constants: Sequence[Array] = ()
+        if events:
+            watched, constants = close_events(events, times, state, tree, args, clock)
+            taken = replace(taken, events=watched)
+        taken = replace(taken, is_dense=dense)
+        own = _tolerances(stepping, state, tree), constants
+    elif events or dense:
+        refuse_taps("solve")
     layout, nodes, controls = _controls(controls, chosen, taken, sampling)
     theta, closed, constants = close(field, times, state, tree, paths, params, controls, clock)
-    arrays = (times, state, theta, constants, nodes, tolerances)
+    arrays = (times, state, theta, constants, nodes, own)
     others = (("params, controls or captured", leaf) for leaf in theta + constants + nodes)
     _check_devices([*zip(paths, state, strict=True), *others])
     problem = Problem(
@@ -313,6 +340,12 @@ def solve(
     solution: Solution[Any] = Solution(times, jax.tree.unflatten(tree, ys), stats, report.status)
     if on_failure == "raise" and not _is_traced(report.status) and int(report.status):
         _fail(problem, arrays, ys, report, solution, tree)
+    if events:
+        solution.event = event_result(events, report, times, tree, args, clock)
+    if dense:
+        end = report.time if report.event is None else jnp.where(report.event.index < 0, report.time, report.event.time)
+        pair = ContinuousRungeKutta(chosen.tableau)  # type: ignore[attr-defined]
+        solution.interpolant = ContinuousSolution(backend, pair, tree, report.dense, times[0], end)
     return solution
 
 

@@ -59,8 +59,11 @@ def _key(problem: Problem, is_transformed: bool) -> Hashable:
     for part in (problem.method, problem.recovery):
         if part is not None and not getattr(getattr(part, "__dataclass_params__", None), "frozen", False):
             raise TypeError(f"{part!r} may change and is not known by its value")
-    rest = [getattr(problem, entry.name) for entry in dataclasses.fields(problem) if entry.name != "field"]
+    rest = [
+        getattr(problem, entry.name) for entry in dataclasses.fields(problem) if entry.name not in ("field", "steps")
+    ]
     reader, jaxpr = _Reader(), problem.field.jaxpr
+    rest.append(problem.steps.known_by(reader.value))
     parts = [*problem.field[1:], reader.jaxpr(jaxpr, ())]
     if is_transformed and reader.rules:
         constants, inputs = ([atom.aval for atom in atoms] for atoms in (jaxpr.constvars, jaxpr.invars))

@@ -43,7 +43,7 @@ class Problem:
     correction: str
 
     def run(
-        self, ts: Array, y0: State, theta: State, constants: State, controls: State, tolerances: Any
+        self, ts: Array, y0: State, theta: State, constants: State, controls: State, arrays: Any
     ) -> tuple[State, Report]:
         """(states at all ts, report); where ts is checked here and not as it must be, the solution becomes NaN."""
         is_good: Any = True
@@ -55,9 +55,13 @@ class Problem:
                 is_good &= jnp.max(rises) - jnp.min(rises) <= rounding
             ts = ts + jnp.where(is_good, 0.0, jnp.nan)  # added, for a selection would give ts a gradient of zero
         solve = self._forward if self.recovery is None else self._differentiable(self.recovery)
-        ys, report = solve(ts, y0, theta, constants, controls, tolerances)
+        ys, report = solve(ts, y0, theta, constants, controls, arrays)
         status = jnp.where(is_good, report.status, BAD_TIMES).astype(jnp.int32)
-        return ys, jax.lax.stop_gradient(report._replace(status=status))
+        given = report
+        report = jax.lax.stop_gradient(report._replace(status=status))
+        if given.event is not None:
+            report = report._replace(event=report.event._replace(y=given.event.y))
+        return ys, report._replace(dense=given.dense)
 
     def sweep(
         self,
@@ -65,7 +69,7 @@ class Problem:
         theta: State,
         constants: State,
         controls: State,
-        tolerances: Any,
+        arrays: Any,
         needs_time: bool = False,
         wanted: Sequence[bool] = (),
     ) -> Sweep:
@@ -74,7 +78,7 @@ class Problem:
         read = None if self.layout is None else Controls(self.layout, self.backend.unstack(controls))
         return self.steps.sweep(
             ts,
-            tolerances,
+            arrays,
             backend=self.backend,
             method=self.method,
             field=field,
@@ -84,9 +88,9 @@ class Problem:
         )
 
     def _forward(
-        self, ts: Array, y0: State, theta: State, constants: State, controls: State, tolerances: Any
+        self, ts: Array, y0: State, theta: State, constants: State, controls: State, arrays: Any
     ) -> tuple[State, Report]:
-        sweep = self.sweep(ts, theta, constants, controls, tolerances)
+        sweep = self.sweep(ts, theta, constants, controls, arrays)
         return _reported(sweep, Kept(Nothing()).forward(sweep, y0)[0])
 
     def _differentiable(self, recovery: Recovery) -> Any:
@@ -101,13 +105,14 @@ class Problem:
             return _reported(sweep, outputs), (wanted, values, tape)
 
         def bwd(residuals: Any, outputs_bar: Any) -> tuple[Any, ...]:
-            wanted, (ts, y0, theta, constants, controls, tolerances), tape = residuals
-            ys_bar, _ = outputs_bar
-            bars = tuple(jnp.zeros(bar.shape, bar.dtype) if isinstance(bar, SymbolicZero) else bar for bar in ys_bar)
-            sweep = self.sweep(ts, theta, constants, controls, tolerances, wanted[0], wanted[1:])
-            gradient = pull_back(
-                Backward(sweep, recovery, y0, tape, bars), find_correction("solve", self.correction, sweep)
-            )
+            wanted, (ts, y0, theta, constants, controls, arrays), tape = residuals
+            ys_bar, report_bar = outputs_bar
+            bars = _filled(ys_bar)
+            event_bar = None if report_bar.event is None else _filled(report_bar.event.y)
+            dense_bar = None if report_bar.dense is None else _filled(report_bar.dense)
+            sweep = self.sweep(ts, theta, constants, controls, arrays, wanted[0], wanted[1:])
+            backward = Backward(sweep, recovery, y0, tape, bars, event_bar, dense_bar)
+            gradient = pull_back(backward, find_correction("solve", self.correction, sweep))
             totals = iter(gradient.theta)
             theta_bar = tuple(
                 next(totals).astype(leaf.dtype) if is_wanted else None
@@ -124,3 +129,12 @@ def _reported(sweep: Sweep, outputs: Any) -> tuple[State, Report]:
     """(states at all ts, the rest of the report)."""
     report = sweep.report(outputs)
     return report.rows, report._replace(rows=None)
+
+
+def _filled(bars: Any) -> Any:
+    """The cotangents with zeros for symbolic ones."""
+    return jax.tree.map(
+        lambda bar: jnp.zeros(bar.shape, bar.dtype) if isinstance(bar, SymbolicZero) else bar,
+        bars,
+        is_leaf=lambda bar: isinstance(bar, SymbolicZero),
+    )

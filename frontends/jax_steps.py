@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,8 +16,10 @@ from janode.core.grids import FixedGrid, Stops
 from janode.core.protocols import Array, Method, State
 from janode.core.solution import Report, Stats
 from janode.core.sweep import Sweep
-from janode.core.taps import taps_of
+from janode.core.taps import KeepDense, Tap, taps_of
 from janode.core.thinning import Thinning
+
+from .jax_taps import ClosedEvents
 
 MAX_STEPS = 4096
 
@@ -27,9 +30,13 @@ class FixedSteps:
 
     grid: FixedGrid
 
-    def sweep(self, ts: Array, tolerances: Any, **parts: Any) -> Sweep:
+    def sweep(self, ts: Array, arrays: Any, **parts: Any) -> Sweep:
         """The sweep for these arrays."""
         return Sweep(grid=self.grid, ts=ts, **parts)
+
+    def known_by(self, read: Callable[[Any], Hashable]) -> Hashable:
+        """All that a program depends on."""
+        return self
 
     def stats(self, method: Method, report: Report) -> Stats:
         """The counts of the way forward."""
@@ -49,9 +56,12 @@ class AdaptiveSteps:
     saves_between: bool
     max_steps: int
     checkpoints: int | None
+    events: ClosedEvents | None = None
+    is_dense: bool = False
 
-    def sweep(self, ts: Array, tolerances: tuple[State, State], **parts: Any) -> AdaptiveSweep:
-        """The sweep for these arrays."""
+    def sweep(self, ts: Array, arrays: tuple[tuple[State, State], Sequence[Array]], **parts: Any) -> AdaptiveSweep:
+        """The sweep for these arrays: tolerances, and constants of the events."""
+        tolerances, constants = arrays
         times = jnp.stack([ts[row] if row >= 0 else jnp.asarray(t, ts.dtype) for row, t in self._stops])
         known_ts = parts["backend"].scalar(ts)
         stops = Stops(
@@ -71,10 +81,21 @@ class AdaptiveSteps:
             control=self.controller,
             tolerances=Tolerances(*tolerances, norm=self.controller.norm),
             max_steps=self.max_steps,
-            taps=taps_of(self.saves_between, ()),
+            taps=self._taps(constants),
             thinning=Thinning(default if self.checkpoints is None else self.checkpoints),
             **parts,
         )
+
+    def _taps(self, constants: Sequence[Array]) -> tuple[Tap, ...]:
+        watch = [] if self.events is None else [self.events.watch(constants)]
+        return taps_of(self.saves_between, [*watch, *([KeepDense()] if self.is_dense else [])])
+
+    def known_by(self, read: Callable[[Any], Hashable]) -> Hashable:
+        """All that a program depends on."""
+        events = self.events
+        if events is None:
+            return self
+        return replace(self, events=None), read(events.jaxpr), events.directions, events.samples
 
     @property
     def _stops(self) -> list[tuple[int, float]]:
@@ -85,7 +106,7 @@ class AdaptiveSteps:
         pair = ContinuousRungeKutta(method.tableau)  # type: ignore[attr-defined]
         num_tried = report.num_accepted + report.num_rejected
         per_try = max(pair.num_trial_stages, pair.end + 1) - 1
-        if self.saves_between:
+        if self._taps(()):
             per_try = len(pair.c) - 1
         per_try += any(self.jumps)
         at_start = 1 + (self.controller.first_step is None)
