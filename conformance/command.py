@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,7 +18,10 @@ from janode.core.errors import InputError, unknown_name
 from .cases import LEVELS, Selection, demoted, reference_cases, select
 from .cells import Cell
 from .gaps import GAPS_FILE, read_gaps
-from .report import Report, ReportFile
+from .junit import as_junit
+from .merging import diff, merge
+from .page import as_html
+from .report import Report, ReportFile, check_writable, read_report
 from .resume import resume as take_up
 from .runner import TIMEOUT, Plan, Result, run
 from .tables import print_report
@@ -27,8 +30,9 @@ from .targets import REFERENCE, TARGETS, Target
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
     target: Annotated[
         list[str] | None, typer.Option(help="A target's id, which must not be absent, or a pattern such as 'torch-*'.")
     ] = None,
@@ -48,6 +52,8 @@ def main(
     jobs: Annotated[int, typer.Option(min=0, help="Processes at a time; 0 runs all in this one.")] = 2,
     timeout: Annotated[float, typer.Option(min=1.0, help="Seconds that a case may take.")] = TIMEOUT,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file, while the run goes on.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the results to this file as JUnit XML.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the results to this file as a page of its own.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run whose results are in --json.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Only list the cases of every target.")] = False,
 ) -> None:
@@ -56,6 +62,8 @@ def main(
     Every option that names something may be given more than once. Exit code 0 if nothing failed, 1 if something did, 2
     if an argument is wrong.
     """
+    if context.invoked_subcommand is not None:
+        return
     console = Console()
     try:
         selection = Selection(tuple(problem or ()), tuple(method or ()), tuple(preset or ()), tuple(pattern or ()))
@@ -64,22 +72,74 @@ def main(
         plan = make_plan(targets, chosen, selection)
         gaps = read_gaps(GAPS_FILE)
         file = None if json is None else ReportFile(json)
+        for path in (junit, html):
+            if path is not None:
+                check_writable(path)
         report = Report(chosen, required)
         if resume:
             if json is None:
                 raise InputError("conformance: --resume must come with --json; got none. Name the interrupted run.")
             report, plan = take_up(json, plan, chosen, required)
     except InputError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from None
+        _refuse(error)
     if list_:
         for name, cases in plan.items():
             for case in cases:
                 console.print(f"{name}/{case.id}", markup=False, highlight=False, soft_wrap=True)
         return
     _run(console, run(plan, gaps, jobs, timeout), sum(map(len, plan.values())), report, file)
+    _write(report, junit, html)
     print_report(console, report)
     raise typer.Exit(int(bool(report.failures)))
+
+
+@app.command("diff")
+def diff_command(
+    old: Annotated[Path, typer.Argument(help="A report that --json wrote.")],
+    new: Annotated[Path, typer.Argument(help="A later one.")],
+) -> None:
+    """Tell what differs between two reports. Exit code 1 if something failed that had not."""
+    try:
+        lines, is_worse = diff(read_report(old), read_report(new))
+    except InputError as error:
+        _refuse(error)
+    console = Console()
+    for line in lines or ["no difference"]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(int(is_worse))
+
+
+@app.command("merge")
+def merge_command(
+    reports: Annotated[list[Path], typer.Argument(help="Reports that --json wrote, perhaps on several machines.")],
+    json: Annotated[Path | None, typer.Option(help="Write the merged report to this file.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write it to this file as JUnit XML.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write it to this file as a page of its own.")] = None,
+) -> None:
+    """Make one report of several. Exit code 1 if something failed in one of them."""
+    try:
+        for path in (json, junit, html):
+            if path is not None:
+                check_writable(path)
+        report = merge([read_report(path) for path in reports])
+    except InputError as error:
+        _refuse(error)
+    if json is not None:
+        json.write_text(report.as_json())
+    _write(report, junit, html)
+    print_report(Console(), report)
+    raise typer.Exit(int(bool(report.failures)))
+
+
+def _refuse(error: InputError) -> NoReturn:
+    Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True, highlight=False)
+    raise typer.Exit(2) from None
+
+
+def _write(report: Report, junit: Path | None, html: Path | None) -> None:
+    for path, text in ((junit, as_junit), (html, as_html)):
+        if path is not None:
+            path.write_text(text(report))
 
 
 def find_targets(
