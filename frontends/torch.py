@@ -12,12 +12,13 @@ from janode.core.errors import (
     StepSizeUnderflow,
 )
 from janode.core.events import Event
+from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 from janode.core.solution import Solution, Stats
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .torch_modules import ControlledODE, NeuralODE
-from .torch_odeint import odeint, odeint_adjoint
+from .torch_odeint import odeint, odeint_adjoint, odeint_dense, odeint_event
 from .torch_residual import ResidualStack, deepen
 from .torch_resnet import from_resnet
 from .torch_solve import solve
@@ -49,6 +50,7 @@ __all__ = [
     "Stats",
     "StepSizeMonitor",
     "StepSizeUnderflow",
+    "Symplectic",
     "ToleranceMonitor",
     "Validity",
     "checksum",
@@ -61,6 +63,8 @@ __all__ = [
     "ode_gap",
     "odeint",
     "odeint_adjoint",
+    "odeint_dense",
+    "odeint_event",
     "plot_validity",
     "reconstruction_errors",
     "refine_controls",

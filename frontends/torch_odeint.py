@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from janode.core.errors import InputError
+from janode.core.events import Event
+from janode.core.interpolation import ContinuousSolution
 from janode.core.spaced import bracket, cubic, linear, spaced
+from janode.core.stepping import Stepping
 
 from .torch_odeint_field import Adapted, only_for
 from .torch_odeint_options import (
@@ -52,9 +56,12 @@ def odeint(
         options: adaptive: ``norm``, ``first_step``, ``min_step``, ``max_step``, ``max_num_steps``, ``safety``,
             ``ifactor``, ``dfactor``, ``step_t``, ``jump_t``, ``dtype``; fixed: ``step_size``, ``grid_constructor``,
             ``interp``, ``perturb``.
+        event_fn: ``event_fn(t, y)``, a tensor: the solve goes from t[0] towards t[1], and beyond it, until an entry
+            changes its sign; one that is zero at the start ends it there. Adaptive methods only.
 
     Returns:
-        The states at all t: a tensor with a leading axis ``len(t)``, or a tuple of these.
+        The states at all t: a tensor with a leading axis ``len(t)``, or a tuple of these. With event_fn, (time of the
+        event, states at the start and at the event); both depend on all that the event depends on.
 
     Raises:
         InputError: an argument breaks a rule, a method is implicit, or an option is unknown.
@@ -129,6 +136,96 @@ def odeint_adjoint(
     return _odeint(where, func, field, y0, t, (rtol, atol), method, options, event_fn, "symplectic")
 
 
+def odeint_event(
+    func: Callable[..., Any],
+    y0: Any,
+    t0: torch.Tensor,
+    *,
+    event_fn: Callable[..., Any],
+    reverse_time: bool = False,
+    odeint_interface: Callable[..., Any] = odeint,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, Any]:
+    """(time of the first event after t0, states at the start and at the event), with gradients of both.
+
+    Args:
+        func, y0: as for :func:`odeint`.
+        t0: the start, a tensor of one entry.
+        event_fn: as for :func:`odeint`.
+        reverse_time: whether to go towards earlier times.
+        odeint_interface: :func:`odeint` or :func:`odeint_adjoint`.
+        **kwargs: the keyword arguments of odeint_interface.
+
+    Returns:
+        As :func:`odeint` with event_fn.
+
+    Raises:
+        InputError, SolveError: as :func:`odeint`. Where the event never happens the solve goes on without end, unless
+            ``options={"max_num_steps": ...}`` limits it.
+
+    Cost: as odeint_interface, and a few evaluations of event_fn per step.
+    Source: Chen, Amos, Nickel 2021, arXiv 2011.03902; the interface is torchdiffeq 0.2.5's.
+
+    Example:
+        >>> import torch
+        >>> from janode.torch import odeint_event
+        >>> fall = lambda t, y: torch.stack([y[1], torch.tensor(-2.0)])
+        >>> y0 = torch.tensor([1.0, 0.0])
+        >>> t, _ = odeint_event(fall, y0, torch.tensor(0.0), event_fn=lambda t, y: y[0], atol=1e-6, rtol=1e-6)
+        >>> bool(abs(t - 1.0) < 1e-4)
+        True
+    """
+    start = torch.as_tensor(t0).reshape(-1)
+    if len(start) != 1:
+        raise InputError(f"odeint_event: t0 must have one entry; got {len(start)}. Give the start.")
+    end = start.detach() + (-1.0 if reverse_time else 1.0)
+    return odeint_interface(func, y0, torch.cat([start, end]), event_fn=event_fn, **kwargs)
+
+
+def odeint_dense(
+    func: Callable[..., Any],
+    y0: Any,
+    t0: torch.Tensor,
+    t1: torch.Tensor,
+    *,
+    rtol: Any = 1e-7,
+    atol: Any = 1e-9,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> ContinuousSolution:
+    """The solution between t0 and t1 as a function of time, which takes one time or a sequence of them.
+
+    Args:
+        func, y0, rtol, atol, method, options: as for :func:`odeint`; adaptive methods only.
+        t0, t1: the start and the end, tensors of one entry.
+
+    Returns:
+        The interpolant of :func:`solve`, also with ``derivative`` and ``step_ts``; gradients flow through it.
+
+    Raises:
+        InputError, SolveError: as :func:`odeint`.
+
+    Cost: as :func:`odeint`; all stages of every step are kept.
+    Source: the interface is torchdiffeq 0.2.5's.
+
+    Example:
+        >>> import torch
+        >>> from janode.torch import odeint_dense
+        >>> y = odeint_dense(lambda t, y: -y, torch.ones(1).double(), torch.tensor(0.0), torch.tensor(2.0))
+        >>> bool(abs(y(0.5) - torch.exp(torch.tensor(-0.5))) < 1e-6)
+        True
+    """
+    where = "odeint_dense"
+    name, is_adaptive = find(where, method)
+    check_options(where, "options", options, name, is_adaptive)
+    if not is_adaptive:
+        raise InputError(f"{where}: method must be adaptive; got {method!r}. Use 'dopri5'.")
+    t = torch.cat([torch.as_tensor(time).reshape(-1) for time in (t0, t1)])
+    _check(where, y0, t)
+    stepping = replace(_adaptive(where, func, y0, t, (rtol, atol), options), dense=True)
+    return solve_as(stepping, Adapted(func, y0), y0, t, method=name, adjoint="backprop").interpolant
+
+
 def _odeint(
     where: str,
     func: Callable[..., Any],
@@ -145,21 +242,63 @@ def _odeint(
     check_options(where, "options", options, name, is_adaptive)
     _check(where, y0, t)
     if event_fn is not None:
-        raise InputError(f"{where}: event_fn must be None in this version; got one. Leave it out.")
+        return _until(where, func, field, y0, t, tolerances, method, options, event_fn, adjoint)
     if len(t) == 1:
         return _map(lambda leaf: leaf[None], y0)
-    options = options or {}
     adapted = Adapted(field, y0)
-    build = tuple if isinstance(y0, tuple) else (lambda leaves: leaves[0])
     if is_adaptive:
-        rtol, atol = (read_tolerance(where, *pair, y0) for pair in zip(("rtol", "atol"), tolerances, strict=True))
-        hooks = Hooks(func, build, torch.empty((), dtype=torch.float64, device=t.device))
-        stepping = read_adaptive(where, options, (rtol, atol), t, y0, hooks)
+        stepping = _adaptive(where, func, y0, t, tolerances, options)
         return solve_as(stepping, adapted, y0, t, adapted.params, method=name, adjoint=adjoint).ys
-    fixed, stepping = read_fixed(where, options, Hooks(func, build, t))
+    fixed, stepping = read_fixed(where, options or {}, Hooks(func, _builder(y0), t))
     grid = _grid(where, fixed, func, y0, t)
     ys = solve_as(stepping, adapted, y0, grid, adapted.params, method=name, adjoint=adjoint).ys
     return ys if grid is t else _between(fixed.interp, adapted, grid, ys, t)
+
+
+def _adaptive(
+    where: str, func: Any, y0: Any, t: torch.Tensor, tolerances: tuple[Any, Any], options: Mapping[str, Any] | None
+) -> Stepping:
+    read = [read_tolerance(where, *pair, y0) for pair in zip(("rtol", "atol"), tolerances, strict=True)]
+    hooks = Hooks(func, _builder(y0), torch.empty((), dtype=torch.float64, device=t.device))
+    return read_adaptive(where, options or {}, (read[0], read[1]), t, y0, hooks)
+
+
+def _builder(y0: Any) -> Callable[[Any], Any]:
+    return tuple if isinstance(y0, tuple) else lambda leaves: leaves[0]
+
+
+def _until(
+    where: str,
+    func: Callable[..., Any],
+    field: Callable[..., Any],
+    y0: Any,
+    t: torch.Tensor,
+    tolerances: tuple[Any, Any],
+    method: str | None,
+    options: Mapping[str, Any] | None,
+    event_fn: Callable[..., Any],
+    adjoint: str,
+) -> tuple[torch.Tensor, Any]:
+    """(time of the first event, states at the start and at the event)."""
+    name, is_adaptive = find(where, method)
+    if not is_adaptive:
+        raise InputError(f"{where}: event_fn must come with an adaptive method; got {method!r}. Use 'dopri5'.")
+    if len(t) != 2:
+        raise InputError(f"{where}: t must have 2 entries with event_fn, the second for the direction; got {len(t)}.")
+    leaf = y0[0] if isinstance(y0, tuple) else y0
+    with torch.no_grad():
+        signs = event_fn(t[0].to(leaf.real.dtype), y0).sign().reshape(-1)
+    if not bool(signs.all()):
+        return t[0], _map(lambda leaf: torch.stack([leaf, leaf]), y0)
+    adapted = Adapted(field, y0)
+    far = torch.finfo(t.dtype).max / 4 * (t[1] - t[0]).detach().sign()
+    ts = torch.stack([t[0], far])
+    # One function that is positive until one of the entries changes its sign.
+    event = Event(lambda t, y, *_: (event_fn(t, y).reshape(-1) * signs).min(), direction=-1)
+    stepping = replace(_adaptive(where, func, y0, ts, tolerances, options), event=event)
+    found = solve_as(stepping, adapted, y0, ts, adapted.params, method=name, adjoint=adjoint).event
+    assert found is not None
+    return found.t.to(t), _map(lambda *leaves: torch.stack(leaves), y0, found.y)
 
 
 def _check(where: str, y0: Any, t: Any) -> None:
