@@ -13,7 +13,7 @@ from .errors import InputError, unknown_name
 from .methods import REVERSIBLE
 from .protocols import Array, Method, Recovery, State
 from .records import Carries, Graphs, StageInputs, WholeSteps
-from .recovery import Kept, Restart
+from .recovery import Kept, Restart, Symplectic, make_totals
 from .revolve import Revolve
 from .stepped_back import SteppedBack
 from .sweep import Bars, Sweep
@@ -26,7 +26,7 @@ RECOVERIES: dict[str, Recovery] = {
     # N y + s L; 2 N s evaluations and N s VJPs (Zhuang et al. 2020, arXiv 2006.02493)
     "aca": Kept(WholeSteps()),
     # N y + s y + L; N (3 s - 1) evaluations and N s VJPs (Matsubara et al. 2021, arXiv 2102.09750)
-    "symplectic": Kept(Carries()),
+    "symplectic": Symplectic(),
     # N y, in the backward pass only, + s y + L; N (4 s - 1) evaluations and N s VJPs
     "restart": Restart(Carries()),
     # at most 2 c carries + s y + L; N (3 s - 1) + A s evaluations, A steps being taken again, and N s VJPs
@@ -99,7 +99,7 @@ class Backward:
             zero = backend.zeros((backend.time(0.0, first[sweep.clock]),), wide=True)
             ts_bar = backend.buffer(sweep.num_times, zero)
         carry_bar = sweep.method.carry_zeros(backend.zeros(first))
-        theta_bar = backend.zeros(sweep.field.wanted(sweep.theta), wide=True)
+        theta_bar = make_totals(backend, sweep.field.wanted(sweep.theta), self.recovery)
         bars = Bars(rows, carry_bar, theta_bar, ts_bar, self.event_bar, self.dense_bar)
         return self.recovery.backward(sweep, self.tape, bars)
 

@@ -17,7 +17,7 @@ from .errors import InputError
 from .grids import FixedGrid
 from .protocols import Backend, Carry, Phase, Record, State
 from .records import Carries, Nothing
-from .recovery import Kept
+from .recovery import Kept, check_accumulate
 from .sweep import Bars, Sweep
 from .thinning import Thinning
 
@@ -105,6 +105,7 @@ class Revolve:
         checkpoints: c >= 1, the start among them; >= 2 with adaptive steps.
         storage: ``"memory"``, or ``"disk"``: a temporary directory, removed when the gradient can be asked for no more.
             Not on JAX, nor with adaptive steps.
+        accumulate: as for ``Symplectic``.
 
     Cost: N (3 s - 1) + A s field evaluations and N s VJPs for N steps of s stages, A being the steps taken again: 0 for
     N <= c + 1, else r N - C(c + r, r - 1) - (N - 1) with the least r for which C(c + r, r) >= N.
@@ -113,6 +114,7 @@ class Revolve:
 
     checkpoints: int = 20
     storage: str = "memory"
+    accumulate: str | None = None
     record: Record = field(default_factory=Carries)
 
     def __post_init__(self) -> None:
@@ -121,6 +123,7 @@ class Revolve:
             raise InputError(
                 f"Revolve: checkpoints must be an integer >= 1; got {c!r}. Each takes the memory of one state."
             )
+        check_accumulate("Revolve", self.accumulate)
         if self.storage not in STORAGES:
             raise InputError(f'Revolve: storage must be "memory" or "disk"; got {self.storage!r}. Choose one of them.')
 

@@ -12,6 +12,7 @@ from janode.core.errors import (
     StepSizeUnderflow,
 )
 from janode.core.events import Event
+from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
@@ -51,6 +52,7 @@ __all__ = [
     "Stats",
     "StepSizeMonitor",
     "StepSizeUnderflow",
+    "Symplectic",
     "ToleranceMonitor",
     "Validity",
     "checksum",
