@@ -68,12 +68,12 @@ class Several(OtherParameters, Misnamed):
 DIFFERENCES = {
     Good: [],
     Misnamed: ["linear_combination: missing"],
-    OtherParameters: ["put: takes (buffer, row, index), must take (buffer, index, row)"],
+    OtherParameters: ["put: takes (buffer, row, index), must take (buffer, index, row, where)"],
     MissingParameter: ["zeros: takes (like), must take (like, wide)"],
     FurtherParameter: ["pair: takes (left, right, weights), must take (left, right)"],
     Nameless: ["name: must be a str"],
     Several: [
-        "put: takes (buffer, row, index), must take (buffer, index, row)",
+        "put: takes (buffer, row, index), must take (buffer, index, row, where)",
         "linear_combination: missing",
     ],
 }

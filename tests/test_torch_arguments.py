@@ -58,7 +58,10 @@ REFUSED = {
         {"ts": [torch.tensor(0.0), torch.tensor(1.0, requires_grad=True)]},
         "ts must be one tensor to get a gradient; got a sequence .* Stack them with torch.stack",
     ),
-    "neither steps nor step_size": ({"steps": None}, "exactly one of steps and step_size must be given; got neither"),
+    "neither steps nor step_size": (
+        {"steps": None, "method": "rk4"},
+        "exactly one of steps and step_size must be given; got neither",
+    ),
     "both steps and step_size": ({"step_size": 0.1}, "exactly one of steps and step_size must be given; got both"),
     "no steps": ({"steps": 0}, "steps must be an integer >= 1; got 0"),
     "half a step": ({"steps": 1.5}, "steps must be an integer >= 1; got 1.5"),
