@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from studies.parts import run_parts
+from studies.command import Study, run_study
 
 from . import study
 from .figures import save_all
@@ -31,29 +30,15 @@ def main(
     """Measure raw and corrected gradients of time-dependent parameters, and fail if a claim does."""
     if find_spec(library) is None:
         raise typer.BadParameter(f"--library must be installed; got {library}. Install janode[{library}].")
-    run(study.FULL if full else study.QUICK, library, resume, out / ("full" if full else "quick"))
-
-
-def run(scale: study.Scale, library: Library, is_resumed: bool, folder: Path) -> None:
-    """Compute, print and save the study; exit with 1 if a claim does not hold."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    parts, settings = study.parts(scale, library), study.settings(scale, library)
-    results = run_parts(parts, folder / "results.json", settings, is_resumed, console)
-    tables = study.tables(results, scale)
-    for table in tables:
-        console.print(table.rich())
-    (folder / "tables.md").write_text("\n".join(table.markdown() for table in tables))
-    for path in [folder / "results.json", folder / "tables.md", *save_all(folder, results, scale)]:
-        console.print(f"written: {path}", highlight=False, soft_wrap=True)
-    claims = study.claims(results, scale)
-    broken = [claim for claim in claims if not claim.holds]
-    for claim in broken:
-        console.print(f"FAILED {claim.fault}", style="bold red", highlight=False, soft_wrap=True)
-    console.print(f"{len(claims) - len(broken)} of {len(claims)} claims hold.")
-    if broken:
-        raise typer.Exit(1)
+    scale = study.FULL if full else study.QUICK
+    made = Study(
+        study.parts(scale, library),
+        study.settings(scale, library),
+        lambda results: study.tables(results, scale),
+        lambda results: study.claims(results, scale),
+        lambda folder, results: save_all(folder, results, scale),
+    )
+    run_study(made, resume, out / ("full" if full else "quick"))
 
 
 if __name__ == "__main__":
