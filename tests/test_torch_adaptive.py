@@ -116,7 +116,7 @@ def test_every_evaluation_is_counted_and_lies_inside(method: str, save: str, adj
     assert min(field.times) >= ts[0]
     assert max(field.times) <= ts[-1]
     exact = torch.exp(field.rate.detach() * (math.sin(3 * ts[-1]) - math.sin(3 * ts[0])) / 3)
-    torch.testing.assert_close(solution.ys[-1].detach(), exact, rtol=1e-1, atol=0.0)
+    torch.testing.assert_close(solution.ys[-1].detach(), exact, rtol=0.25, atol=0.0)
     assert field.rate.grad is not None
 
 
