@@ -95,7 +95,8 @@ class _Job:
             backward = Backward(sweep, self.recovery, y0, tape, ys_bar, *extra_bars)
             gradient = pull_back(backward, self.correction)
             self.field.end_backward()
-        report(self.field.stats, gradient.error)
+        if gradient.error is not None and not gradient.error.is_meta:
+            report(self.field.stats, gradient.error)
         theta_bar: list[Any] = [None] * len(theta)
         for place, bar in zip(self.field.differentiable, gradient.theta, strict=True):
             if id(own[place]) in self.field.reached:
