@@ -123,7 +123,7 @@ class Watch:
             x = j / self.samples
             y = reading.y_next if j == self.samples else pair.value(ops, reading.y, reading.slopes, reading.h, x)
             values = self._at(sweep, t + x * h, y)
-            flags = tuple(map(_crosses, before, values, self.directions))
+            flags = tuple(map(crosses, before, values, self.directions))
             crossed = _any(flags)
             here = crossed & (found ^ True)
             found_now = (low, x, before, flags)
@@ -150,7 +150,7 @@ class Watch:
                 y = pair.value(ops, reading.y, reading.slopes, reading.h, x)
                 return self._at(sweep, t + x * h, y)[e]
 
-            root = _root(ops, value, low, high, before[e])
+            root = find_root(ops, value, low, high, before[e])
             is_first = flag & (root < best)
             pick = (root, e)
             best, index = ops.choose(is_first, lambda new=pick: new, lambda old=(best, index): old)
@@ -187,7 +187,8 @@ class Watch:
         return place, bars.ts, inside
 
 
-def _crosses(before: Any, after: Any, direction: int) -> Any:
+def crosses(before: Any, after: Any, direction: int) -> Any:
+    """Whether an event of these two values has happened between them."""
     rises, falls = (before < 0.0) & (after >= 0.0), (before > 0.0) & (after <= 0.0)
     return rises if direction > 0 else falls if direction < 0 else rises | falls
 
@@ -207,7 +208,7 @@ class _Search(NamedTuple):
     rounds: Any
 
 
-def _root(ops: Any, value: Callable[[Any], Any], low: Any, high: Any, at_low: Any) -> Any:
+def find_root(ops: Any, value: Callable[[Any], Any], low: Any, high: Any, at_low: Any) -> Any:
     """Where ``value`` has just changed its sign after low: the Illinois method and bisection by turns."""
     is_positive = at_low > 0.0
 

@@ -17,6 +17,7 @@ from janode.core.revolve import Revolve
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
+from .numpy_ivp import IvpGradients, IvpResult, IvpSolution, solve_ivp, solve_ivp_vjp
 from .validity import (
     Check,
     Discrepancies,
@@ -41,6 +42,9 @@ __all__ = [
     "Field",
     "Gradients",
     "InputError",
+    "IvpGradients",
+    "IvpResult",
+    "IvpSolution",
     "JanodeError",
     "MaxStepsReached",
     "NonFiniteState",
@@ -63,6 +67,8 @@ __all__ = [
     "relative_distance",
     "show_validity",
     "solve",
+    "solve_ivp",
+    "solve_ivp_vjp",
     "solve_vjp",
     "starting_step",
     "validate",
