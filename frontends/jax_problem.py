@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from janode.core.adaptive import AdaptiveSweep
+from janode.core.adaptive_replay import replay
 from janode.core.adjoint import Backward, pull_back
 from janode.core.controls import Controls, NodeLayout
 from janode.core.corrected import find_correction
@@ -54,7 +56,7 @@ class Problem:
                 rounding = 8 * jnp.finfo(ts.dtype).eps * jnp.max(jnp.abs(ts)) + 1e-6 * jnp.max(jnp.abs(rises))
                 is_good &= jnp.max(rises) - jnp.min(rises) <= rounding
             ts = ts + jnp.where(is_good, 0.0, jnp.nan)  # added, for a selection would give ts a gradient of zero
-        solve = self._forward if self.recovery is None else self._differentiable(self.recovery)
+        solve = self._plain if self.recovery is None else self._differentiable(self.recovery)
         ys, report = solve(ts, y0, theta, constants, controls, arrays)
         status = jnp.where(is_good, report.status, BAD_TIMES).astype(jnp.int32)
         given = report
@@ -92,6 +94,18 @@ class Problem:
     ) -> tuple[State, Report]:
         sweep = self.sweep(ts, theta, constants, controls, arrays)
         return _reported(sweep, Kept(Nothing()).forward(sweep, y0)[0])
+
+    def _plain(
+        self, ts: Array, y0: State, theta: State, constants: State, controls: State, arrays: Any
+    ) -> tuple[State, Report]:
+        """The way forward as operations that JAX differentiates: a loop of unknown length is run and then replayed."""
+        primals = ts, theta, constants, controls, arrays
+        sweep = self.sweep(*primals)
+        if not isinstance(sweep, AdaptiveSweep):
+            return _reported(sweep, Kept(Nothing()).forward(sweep, y0)[0])
+        found = self.sweep(*jax.lax.stop_gradient(primals))
+        report, tape, _ = found.advance(jax.lax.stop_gradient(y0), Nothing())
+        return _reported(sweep, replay(sweep, y0, tape, report))
 
     def _differentiable(self, recovery: Recovery) -> Any:
         apply = jax.custom_vjp(self._forward)

@@ -81,13 +81,50 @@ def event_result(
     fixed = jax.lax.stop_gradient((t, y, slope))
     _, rate = jax.jvp(value, fixed[:2], (jnp.ones_like(t), fixed[2]))
     rate = jax.lax.stop_gradient(jnp.where(found, rate, 1.0))
-    now = value(t, y)
-    shift = (jax.lax.stop_gradient(now) - now) / rate
+    shift = _shift(value(t, y), rate)
     missing = jnp.where(found, 0.0, jnp.nan)
     moved = [
         leaf + k * shift.astype(k.real.dtype) + missing.astype(k.real.dtype) for leaf, k in zip(y, slope, strict=True)
     ]
     return EventResult(happened.index, t + shift.astype(t.dtype) + missing, jax.tree.unflatten(tree, moved))
+
+
+@jax.custom_vjp
+def _shift(value: Array, rate: Array) -> Array:
+    """-(value - its present value) / rate: zero, with a first derivative alone."""
+    return jnp.zeros_like(value)
+
+
+def _shift_fwd(value: Array, rate: Array) -> tuple[Array, Any]:
+    return jnp.zeros_like(value), (value, rate)
+
+
+def _shift_bwd(residuals: Any, bar: Array) -> tuple[Array, None]:
+    value, rate = residuals
+    return _once(-bar / rate, value), None
+
+
+_shift.defvjp(_shift_fwd, _shift_bwd)
+
+
+@jax.custom_vjp
+def _once(bar: Array, value: Array) -> Array:
+    """The cotangent itself, which depends on the value and cannot be differentiated again."""
+    return bar
+
+
+def _once_fwd(bar: Array, value: Array) -> tuple[Array, None]:
+    return bar, None
+
+
+def _once_bwd(_: None, bar: Array) -> Any:
+    raise InputError(
+        "solve: events must be differentiated once; got a gradient of an event to differentiate again. Take finite "
+        "differences of its gradient."
+    )
+
+
+_once.defvjp(_once_fwd, _once_bwd)
 
 
 @jax.tree_util.register_pytree_node_class

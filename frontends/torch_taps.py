@@ -14,6 +14,7 @@ from janode.core.protocols import State
 from janode.core.solution import EventResult, Report
 from janode.core.taps import Dense, KeepDense, Tap
 
+from .torch_refusals import only_once
 from .trees import Tree
 
 
@@ -61,7 +62,7 @@ class Taps:
             value = self._value(event, t, y)
             if value.requires_grad:
                 rate = self._rate(event, t, y, happened.slope)
-                shift = (value.detach() - value) / rate
+                shift = _Shift.apply(value, rate)
                 t = t + shift
                 y = tuple([leaf + slope * shift.to(slope.dtype) for leaf, slope in zip(y, happened.slope, strict=True)])
         return EventResult(happened.index, t, self.state.build(y))
@@ -85,6 +86,26 @@ class Taps:
             return None
         end = report.time if report.event is None or report.event.index < 0 else report.event.time
         return ContinuousSolution(sweep.backend, sweep.pair, report.dense, end, self.state.build)
+
+
+class _Shift(torch.autograd.Function):
+    """-(value - its present value) / rate: zero, with a first derivative alone."""
+
+    @staticmethod
+    def forward(value: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, bar: torch.Tensor) -> tuple[torch.Tensor, None]:
+        value, rate = ctx.saved_tensors
+        found = -bar / rate
+        if torch.is_grad_enabled():
+            (found,) = only_once("solve", [found], [value, bar])
+        return found, None
 
 
 class Extras:
