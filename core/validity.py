@@ -68,6 +68,11 @@ class _Monitor:
             where = type(self).__name__
             raise InputError(f"{where}: {argument} must be {rule}; got {got!r}. The class says what each argument is.")
 
+    @property
+    def size(self) -> float:
+        """The step size, or the tolerance, to train with."""
+        return self._size
+
     def is_due(self, iteration: int) -> bool:
         """Whether to check after that many training iterations."""
         return iteration > 0 and iteration % self.interval == 0
@@ -234,8 +239,12 @@ class StepSizeMonitor(_Monitor):
 
     @property
     def steps(self) -> int:
-        """The number of equal steps on [0, T] that are not longer than h."""
-        return num_steps(self.h, self.T)
+        """The number of steps to train with: the fewest equal ones on [0, T] that are not longer than h."""
+        return self.steps_of(self.h)
+
+    def steps_of(self, step: float) -> int:
+        """The fewest equal steps on [0, T] that are not longer than ``step``, as a solve takes them."""
+        return num_steps(step, self.T)
 
     @property
     def test_solver(self) -> tuple[AnyMethod, float]:

@@ -22,6 +22,9 @@ from .validity_checks import AnyMethod
 from .validity_metrics import Comparison, summary
 from .validity_pairs import paired_steps
 
+RESOLVED = 0.1
+"""Where halving the step changes the states by more, relatively, they are not those of the ODE."""
+
 
 class Run(NamedTuple):
     """One solve of the model: its states as a pytree and as leaves, its gradient if asked for, and what it cost."""
@@ -230,6 +233,7 @@ def judge(
     best = solved[max(tests, key=lambda one: one.order).name, sizes[-1]].metric
     flat = [all(gap(solved[one.name, size].metric, best) <= threshold for one in tests) for size in sizes]
     runs = [kept for place in compared if (kept := solved[place].run) is not None]
+    trajectory = _discrepancies([run.leaves for run in runs])
     gradients = [run.gradient for run in runs if run.gradient is not None]
     return Validity(
         training.name,
@@ -237,11 +241,11 @@ def judge(
         _shown(reference),
         threshold,
         tuple(entries),
-        _discrepancies([run.leaves for run in runs]),
+        trajectory,
         _discrepancies(gradients) if with_gradient else None,
         _critical([size * step for size in sizes], flat),
         worst.difference <= threshold,
-        _verdict(training.name, step, _shown(reference), worst, threshold),
+        _verdict(training.name, step, _shown(reference), worst, threshold, trajectory.halving),
     )
 
 
@@ -297,9 +301,13 @@ def _critical(steps: Sequence[float], flat: Sequence[bool]) -> tuple[float | Non
     return low, None
 
 
-def _verdict(method: str, step: float, metric: float, worst: Entry, threshold: float) -> str:
+def _verdict(method: str, step: float, metric: float, worst: Entry, threshold: float, change: float) -> str:
     if worst.difference <= threshold:
-        return f"An ODE: no better solver changes its metric {metric:.4g} by more than {worst.difference:.2g}."
+        found = f"no better solver changes its metric {metric:.4g} by more than {worst.difference:.2g}"
+        if change <= RESOLVED:
+            return f"An ODE: {found}."
+        doubt = f"but its states change by {change:.2g} as the step is halved"
+        return f"An ODE as far as its metric shows: {found}; {doubt}."
     found = "its solution is no longer finite" if math.isnan(worst.metric) else f"it is {worst.metric:.4g}"
     return (
         f"Not an ODE, but a network tied to {method!r} with step {step:.4g}: its metric is {metric:.4g} there, and "

@@ -18,6 +18,7 @@ from janode.core.solution import Solution, Stats
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .torch_modules import ControlledODE, NeuralODE
+from .torch_monitor import MonitorCallback
 from .torch_odeint import odeint, odeint_adjoint, odeint_dense, odeint_event
 from .torch_residual import ResidualStack, deepen
 from .torch_resnet import from_resnet
@@ -38,6 +39,7 @@ __all__ = [
     "InputError",
     "JanodeError",
     "MaxStepsReached",
+    "MonitorCallback",
     "NeuralODE",
     "NonFiniteState",
     "OdeGap",

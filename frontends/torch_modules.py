@@ -22,7 +22,7 @@ class NeuralODE(torch.nn.Module):
 
     Args:
         field: the vector field, an ``nn.Module`` called as ``field(t, y)``.
-        method, steps, step_size, adjoint: as for :func:`solve`.
+        method, steps, step_size, rtol, atol, adjoint: as for :func:`solve`.
 
     Example:
         >>> import torch
@@ -42,20 +42,26 @@ class NeuralODE(torch.nn.Module):
         method: str | Tableau | Method = "dopri5",
         steps: int | None = None,
         step_size: float | None = None,
+        rtol: Any = None,
+        atol: Any = None,
         adjoint: str = "auto",
     ) -> None:
         super().__init__()
         self.field = field
         self.method, self.steps, self.step_size, self.adjoint = method, steps, step_size, adjoint
+        self.rtol, self.atol = rtol, atol
 
     def forward(self, y0: Any, ts: Sequence[float] | torch.Tensor) -> Any:
         """The states at all ts: the pytree of y0 with a leading axis ``len(ts)`` on every leaf."""
-        options = {"method": self.method, "steps": self.steps, "step_size": self.step_size, "adjoint": self.adjoint}
-        return solve(self.field, y0, ts, **options).ys  # type: ignore[arg-type]
+        return solve(self.field, y0, ts, **self._options()).ys
+
+    def _options(self) -> dict[str, Any]:
+        names = ("method", "steps", "step_size", "rtol", "atol", "adjoint")
+        return {name: getattr(self, name) for name in names}
 
     def extra_repr(self) -> str:
-        """The settings."""
-        return f"method={self.method!r}, steps={self.steps}, step_size={self.step_size}, adjoint={self.adjoint!r}"
+        """The settings, those that are given."""
+        return ", ".join(f"{name}={value!r}" for name, value in self._options().items() if value is not None)
 
 
 class ControlledODE(torch.nn.Module):

@@ -95,7 +95,7 @@ def test_a_copy_is_equal_and_independent(duplicate: Any) -> None:
 def test_the_text_of_a_layer_names_its_settings() -> None:
     first, *rest = repr(layer(adjoint="aca")).splitlines()
     assert first == "NeuralODE("
-    assert rest[0].strip() == "method='rk4', steps=2, step_size=None, adjoint='aca'"
+    assert rest[0].strip() == "method='rk4', steps=2, adjoint='aca'"
     assert rest[1].strip() == "(field): Net("
 
 

@@ -131,6 +131,18 @@ def test_a_model_trained_with_small_steps_is_an_ode(library: str) -> None:
     assert {entry.factor for entry in found.entries} == {1.0, 0.5}
 
 
+def test_a_metric_may_agree_where_the_states_do_not() -> None:
+    found = jo.validate(
+        lambda t, y: 6.0 * y, np.ones(1), [0.0, 1.0], trained_with=("euler", 0.25), metric=lambda ys: ys[-1] > 1.0
+    )
+    change = distance(np.array([1.0, 2.5**4]), np.array([1.0, 1.75**8]))
+    assert found.is_valid
+    assert found.verdict == (
+        "An ODE as far as its metric shows: no better solver changes its metric 1 by more than 0; but its states "
+        f"change by {change:.2g} as the step is halved."
+    )
+
+
 def test_steps_beyond_the_interval_are_left_out() -> None:
     found = manual(np, jo, trained_with=("euler", 0.5), factors=(4, 2, 1))
     assert [entry.step for entry in found.entries if entry.method == "rk4"] == [1.0, 0.5, 0.25]

@@ -36,14 +36,14 @@ class Scale:
 
 def follow(
     trainer: Trainer,
-    monitor: Any,
+    monitor: StepSizeMonitor | ToleranceMonitor,
     solver: Callable[[str, float], Solver],
     problem: Problem,
     indices: Array,
     tick: Tick,
 ) -> dict[str, Any]:
     """Train as the monitor says, and check on the last batch whenever it is due."""
-    total, sizes = 0, [monitor.state_dict()["size"]]
+    total, sizes = 0, [monitor.size]
     for start in range(0, len(indices), monitor.interval):
         chunk = indices[start : start + monitor.interval]
         total += trainer.train(solver(monitor.method, sizes[-1]), chunk)
@@ -55,7 +55,7 @@ def follow(
                 return right[0], num_field_evals
 
             monitor.update(evaluate, iteration)
-            sizes.append(monitor.state_dict()["size"])
+            sizes.append(monitor.size)
         tick()
     return {"sizes": sizes, "training_evals": total, "monitor_evals": monitor.num_field_evals}
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from examples.spheres import make_spheres
 
-BANDS = ((0.1, 0.15, 0, 1), (0.4, 0.45, 0, 1), (0.25, 0.3, 1, 2))
-"""Least radius, largest radius, label, and how many quarters of the points."""
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,9 @@ class Problem:
 
 
 def spheres(seeds: Sequence[int], num_extra: int) -> Problem:
-    """Two classes in concentric rings, 2000 points to train and 1000 to test, with ``num_extra`` zeros appended.
-
-    In the plane a flow cannot take the inner ring out of the middle one without tearing it: it squeezes it through a
-    gap between two points. One more coordinate gives it the room.
-    """
+    """Two classes in concentric rings, with zeros appended; 2000 points to train and 1000 to test with."""
     train, test = (
-        _stack([_rings(n, seed + shift, num_extra) for seed in seeds]) for n, shift in ((2000, 0), (1000, 1000))
+        _stack([make_spheres(n, seed + shift, num_extra) for seed in seeds]) for n, shift in ((2000, 0), (1000, 1000))
     )
     return Problem(train, test, first_params(seeds, 2 + num_extra, 2))
 
@@ -89,19 +84,6 @@ def batches(problem: Problem, iterations: int, size: int, seed: int) -> Array:
     """The indices of every batch, shape (iterations, S, size)."""
     num_runs, num_points = problem.train.labels.shape
     return np.random.default_rng(seed).integers(0, num_points, (iterations, num_runs, size))
-
-
-def _rings(n: int, seed: int, num_extra: int) -> tuple[Array, Array]:
-    draw = np.random.default_rng(seed)
-    points, labels = [], []
-    for least, most, label, quarters in BANDS:
-        count = n * quarters // 4
-        radius = least + (most - least) * np.sqrt(draw.random(count))
-        angle = 2 * np.pi * draw.random(count)
-        extra = np.zeros((num_extra, count))
-        points.append(np.stack([radius * np.cos(angle), radius * np.sin(angle), *extra], axis=1))
-        labels.append(np.full(count, label))
-    return np.concatenate(points).astype(np.float32), np.concatenate(labels)
 
 
 def _stack(runs: Sequence[tuple[Array, Array]]) -> Data:
