@@ -150,9 +150,9 @@ def solve_ivp(
         t, y = np.array([ts[row] for row in rows]), solution.ys[rows].T
     status = -1 if solution.status else int(event is not None)
     sol = None if solution.interpolant is None else IvpSolution(solution.interpolant)
-    found = (None, None) if crossings is None else _found(crossings, state)
-    message = _MESSAGES.get(status, solution.message)
-    return IvpResult(t, y, sol, *found, solution.stats.num_field_evals, 0, 0, status, message, status >= 0)
+    t_events, y_events = (None, None) if crossings is None else _found(crossings, state)
+    message, nfev = _MESSAGES.get(status, solution.message), solution.stats.num_field_evals
+    return IvpResult(t, y, sol, t_events, y_events, nfev, 0, 0, status, message, status >= 0)
 
 
 def solve_ivp_vjp(
@@ -213,7 +213,7 @@ def solve_ivp_vjp(
         if found.success:
             ts, num_evals, steps = found.t.tolist(), found.nfev, {"steps": 1}
         rows = list(range(len(ts)))
-    solution, pull = solve_vjp(field, state, ts, extra, method=name, **steps)  # type: ignore[arg-type]
+    solution, pull = solve_vjp(field, state, ts, extra, method=name, **steps)
     num_evals += solution.stats.num_field_evals
     t = np.array([ts[row] for row in rows])
     result = IvpResult(t, solution.ys[rows].T, None, None, None, num_evals, 0, 0, 0, _MESSAGES[0], True)
