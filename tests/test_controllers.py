@@ -24,11 +24,14 @@ ERRORS = st.floats(1e-3, 1.0)
 
 @given(error=ERRORS, last=ERRORS, order=st.integers(2, 8))
 def test_pi_is_the_formula_of_hairer_and_wanner(error: float, last: float, order: int) -> None:
-    """h_new = h fac err_n^-alpha err_{n-1}^beta, alpha = 1/k - 0.75 beta; DOPRI5 has beta = 0.04 at k = 5."""
-    controller = jo.PIController(min_factor=1e-9, max_factor=1e9)
+    """h_new = h fac err_n^-alpha err_{n-1}^beta; DOPRI5 has alpha = 1/k - 0.75 beta and beta = 0.2/k, 0.04 at k = 5."""
     beta = 0.2 / order
+    theirs = jo.PIController(0.2, 0.65, min_factor=1e-9, max_factor=1e9)
     expected = 0.9 * error ** -(1 / order - 0.75 * beta) * last**beta
-    assert controller.grown(BACKEND, error, Memory(last, 0.1), order, True) == pytest.approx(expected, rel=1e-13)
+    assert theirs.grown(BACKEND, error, Memory(last, 0.1), order, True) == pytest.approx(expected, rel=1e-13)
+    default = jo.PIController(min_factor=1e-9, max_factor=1e9)
+    expected = 0.9 * error ** (-1 / order) * last ** (0.1 / order)
+    assert default.grown(BACKEND, error, Memory(last, 0.1), order, True) == pytest.approx(expected, rel=1e-13)
 
 
 @given(error=ERRORS, last=ERRORS, before=ERRORS, order=st.integers(2, 8))
