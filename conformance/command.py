@@ -20,6 +20,7 @@ from .cells import Cell
 from .gaps import GAPS_FILE, read_gaps
 from .junit import as_junit
 from .merging import diff, merge
+from .namespaces import add_namespaces
 from .page import as_html
 from .report import Report, ReportFile, check_writable, read_report
 from .resume import resume as take_up
@@ -45,6 +46,15 @@ def main(
         list[str] | None,
         typer.Option("--select", help="Only ids that match, such as 'steered/*/filter' or 'torch-*/*/rk4/*'."),
     ] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An Array API namespace to test too, and alone if no target is named: module or module:name."
+        ),
+    ] = None,
+    gaps_file: Annotated[
+        list[Path] | None, typer.Option("--gaps", help="A file of declared gaps, beside that of janode.")
+    ] = None,
     level: Annotated[
         str | None,
         typer.Option(help="smoke, standard or full. Default: standard; full if a problem, method or preset is given."),
@@ -68,9 +78,10 @@ def main(
     try:
         selection = Selection(tuple(problem or ()), tuple(method or ()), tuple(preset or ()), tuple(pattern or ()))
         chosen = level or ("full" if any(selection) else "standard")
-        required, targets = find_targets(target or (), device or (), dtype or ())
+        added = add_namespaces(namespace or ())
+        required, targets = find_targets((target or []) + added, device or (), dtype or ())
         plan = make_plan(targets, chosen, selection)
-        gaps = read_gaps(GAPS_FILE)
+        gaps = [gap for path in [GAPS_FILE, *(gaps_file or [])] for gap in read_gaps(path)]
         file = None if json is None else ReportFile(json)
         for path in (junit, html):
             if path is not None:
@@ -87,7 +98,7 @@ def main(
             for case in cases:
                 console.print(f"{name}/{case.id}", markup=False, highlight=False, soft_wrap=True)
         return
-    _run(console, run(plan, gaps, jobs, timeout), sum(map(len, plan.values())), report, file)
+    _run(console, run(plan, gaps, jobs, timeout, namespace or ()), sum(map(len, plan.values())), report, file)
     _write(report, junit, html)
     print_report(console, report)
     raise typer.Exit(int(bool(report.failures)))

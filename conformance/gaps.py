@@ -32,7 +32,11 @@ def read_gaps(path: Path) -> list[Gap]:
         InputError: an entry lacks one of the four texts, has others, or names no target or no case that there is.
     """
     gaps = []
-    for number, entry in enumerate(tomllib.loads(path.read_text()).get("gap", []), 1):
+    try:
+        entries = tomllib.loads(path.read_text()).get("gap", [])
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"gaps: {path} must be a TOML file; got {error}. Correct it, or give another.") from None
+    for number, entry in enumerate(entries, 1):
         if set(entry) != set(Gap._fields) or not all(isinstance(text, str) and text for text in entry.values()):
             raise InputError(
                 f"gaps: entry {number} of {path} must have the texts {', '.join(Gap._fields)}; got {entry}. Write all "

@@ -15,6 +15,7 @@ from multiprocessing.context import SpawnProcess
 from .cases import Case
 from .cells import FAILED, RAN, Cell, TargetReport, failed_cell, run_target
 from .gaps import Gap
+from .namespaces import add_namespaces
 
 Plan = Mapping[str, Sequence[Case]]
 """The cases of every target, by its id."""
@@ -37,6 +38,7 @@ class _Worker:
     target: str
     cases: list[Case]
     gaps: Sequence[Gap]
+    namespaces: Sequence[str]
     is_known: bool = False
     is_loaded: bool = False
     deaths: int = 0
@@ -47,7 +49,7 @@ class _Worker:
     def start(self) -> None:
         """A new process for the cases that are left."""
         self.connection, sender = _SPAWN.Pipe(duplex=False)
-        arguments = (sender, self.target, self.cases, self.gaps)
+        arguments = (sender, self.target, self.cases, self.gaps, self.namespaces)
         self.process = _SPAWN.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         sender.close()
@@ -97,7 +99,9 @@ class _Worker:
         self.connection.close()
 
 
-def run(plan: Plan, gaps: Sequence[Gap], jobs: int, timeout: float = TIMEOUT) -> Iterator[Result]:
+def run(
+    plan: Plan, gaps: Sequence[Gap], jobs: int, timeout: float = TIMEOUT, namespaces: Sequence[str] = ()
+) -> Iterator[Result]:
     """The report of every target before its first cell, and every cell as soon as it is done.
 
     Args:
@@ -105,12 +109,13 @@ def run(plan: Plan, gaps: Sequence[Gap], jobs: int, timeout: float = TIMEOUT) ->
         gaps: the declared gaps.
         jobs: how many processes at a time; 0 runs all in this process, where nothing is stopped.
         timeout: seconds that a case may take.
+        namespaces: those that were added to the targets.
     """
     if jobs == 0:
         for target, cases in plan.items():
             yield from run_target(target, cases, gaps)
         return
-    waiting = [_Worker(target, list(cases), gaps) for target, cases in plan.items()]
+    waiting = [_Worker(target, list(cases), gaps, namespaces) for target, cases in plan.items()]
     running: list[_Worker] = []
     try:
         while waiting or running:
@@ -132,8 +137,11 @@ def run(plan: Plan, gaps: Sequence[Gap], jobs: int, timeout: float = TIMEOUT) ->
             worker.stop()
 
 
-def _work(sender: Connection, target: str, cases: Sequence[Case], gaps: Sequence[Gap]) -> None:
+def _work(
+    sender: Connection, target: str, cases: Sequence[Case], gaps: Sequence[Gap], namespaces: Sequence[str]
+) -> None:
     """The process of one target."""
+    add_namespaces(namespaces)
     send: Callable[[Result], None] = sender.send
     for result in run_target(target, cases, gaps):
         send(result)

@@ -64,6 +64,9 @@ class Array:
     def __float__(self) -> float:
         return float(self.values)
 
+    def __complex__(self) -> complex:
+        return complex(self.values)
+
     def __bool__(self) -> bool:
         return bool(self.values)
 
@@ -78,9 +81,10 @@ def _reflected(name: str) -> Callable[[Any, Any], Any]:
     return lambda right, left: Array(function(_unwrap(left), right.values))
 
 
-for _name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "gt", "ge", "lt", "le"):
     setattr(Array, f"__{_name}__", _binary(_name))
-    setattr(Array, f"__r{_name}__", _reflected(_name))
+    if not _name.startswith(("g", "l")):
+        setattr(Array, f"__r{_name}__", _reflected(_name))
 Array.__neg__ = lambda array: Array(-array.values)  # type: ignore[attr-defined]
 
 
