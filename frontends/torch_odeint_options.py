@@ -211,6 +211,7 @@ class Hooks:
         self._step, self._accept, self._reject = (getattr(func, name, None) for name in CALLBACKS)
         self._build, self._like = build, like
         self._y: Any = None
+        self._last: tuple[float, float] | None = None
 
     def refuse_tries(self, where: str) -> None:
         """Warn of callbacks that fixed steps never make."""
@@ -230,9 +231,12 @@ class Hooks:
         return self._observe if self._accept or self._reject else None
 
     def _before(self, t: Any, h: Any, y: Any) -> None:
-        self._y = self._build(y)
+        time, size = self._time(t), self._time(h).abs()
+        if self._last == (time.item(), size.item()):
+            return  # the solve has begun again, with tensors that it had not known
+        self._y, self._last = self._build(y), (time.item(), size.item())
         if self._step is not None:
-            self._step(self._time(t), self._y, self._time(h).abs())
+            self._step(time, self._y, size)
 
     def _observe(self, t: Any, h: Any, y_next: Any, is_accepted: Any) -> None:
         call = self._accept if is_accepted else self._reject

@@ -135,6 +135,20 @@ def turns(limit: Any, direction: float) -> Any:
     return event
 
 
+def passes(value: float, limit: Any) -> Any:
+    """Where the first entry passes a value."""
+
+    def event(t: float, y: np.ndarray) -> float:
+        return y[0] - value
+
+    event.terminal = limit  # type: ignore[attr-defined]
+    return event
+
+
+def steady(t: float, y: np.ndarray) -> list[float]:
+    return [1.0]
+
+
 def circle(t: float, y: np.ndarray) -> list[float]:
     return [y[1], -y[0]]
 
@@ -146,6 +160,8 @@ EVENTS: dict[str, dict[str, Any]] = {
         "t_span": (0, 100),
         "events": (ground, apex),
     },
+    "two in one look": {"fun": steady, "y0": [0], "t_span": (0, 90), "events": [passes(20, True), passes(19, False)]},
+    "one after the end": {"fun": steady, "y0": [0], "t_span": (0, 90), "events": [passes(20, True), passes(21, False)]},
     "all": {"events": turns(False, 0)},
     "those that rise": {"events": [turns(None, 1)]},
     "those that fall": {"events": turns(0, -2.5)},

@@ -273,6 +273,23 @@ def test_callbacks_of_fixed_steps(interface: str, lib: Any) -> None:
     assert torch.equal(field.states[0], y0.detach())
 
 
+@pytest.mark.parametrize("method", ["euler", "dopri5"])
+def test_a_captured_tensor_makes_no_callback_twice(method: str) -> None:
+    rate = torch.tensor(2.0, dtype=F64, requires_grad=True)
+    calls: list[float] = []
+
+    class Capturing:
+        def __call__(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return -rate * y
+
+        def callback_step(self, t: torch.Tensor, y: torch.Tensor, h: torch.Tensor) -> None:
+            calls.append(float(t))
+
+    jo.odeint_adjoint(Capturing(), torch.ones(2, dtype=F64), TIMES, method=method).sum().backward()
+    assert rate.grad is not None
+    assert calls.count(0.0) == 1
+
+
 def test_callbacks_that_are_never_made_are_named() -> None:
     y0, t = torch.ones(2, dtype=F64), torch.tensor([0.0, 1.0], dtype=F64)
     with pytest.warns(UserWarning, match="fixed steps call callback_step alone"):

@@ -83,6 +83,17 @@ def test_single_precision() -> None:
         assert float((a - b).abs().max().detach()) < 1e-2
 
 
+def test_adjoint_params_alone_get_a_gradient() -> None:
+    field = FallInOne()
+    y0, t0 = torch.tensor([2.0, 0.5], dtype=F64, requires_grad=True), torch.tensor(0.0, dtype=F64)
+    options = {"odeint_interface": jo.odeint_adjoint, "adjoint_params": (field.drag,), **TIGHT}
+    t, _ = jo.odeint_event(field, y0, t0, event_fn=lambda t, y: y[0], **options)
+    t.backward()
+    assert y0.grad is not None
+    assert field.drag.grad is not None
+    assert field.gravity.grad is None
+
+
 @pytest.mark.parametrize("lib", [jo, torchdiffeq], ids=["janode", "torchdiffeq"])
 def test_a_ball_bounces(lib: Any) -> None:
     """Two falls in a row: the second starts from the first event, with its gradient."""
