@@ -50,13 +50,16 @@ def retreat(sweep: AdaptiveSweep, records: Accepted, record: Record, bars: Bars)
         n = larger(ops, state.step, 0)
         is_here = state.step >= 0
         step = AcceptedStep(*ops.take(records.steps, n))
+        # A lane that is through goes on with steps of size zero, whose pullback changes nothing.
+        nothing = step._replace(h=0.0 * step.h, is_end=False, row=-1, is_read=False)
+        step = AcceptedStep(*ops.choose(is_here, lambda: tuple(step), lambda: tuple(nothing)))
         if state.rerun is None:
             kept = ops.take(records.kept, n)
         else:
             state = _rerun(sweep, state, records, record, n, is_here)
             kept = ops.take(state.rerun, n - state.base)
-        pulled = _pull(sweep, step, record, kept, state.bars, records, state.places, n)
-        bars, places = ops.choose(is_here, lambda: pulled, lambda: (state.bars, state.places))
+        n = ops.choose(is_here, lambda: n, lambda: -2)
+        bars, places = _pull(sweep, step, record, kept, state.bars, records, state.places, n)
         return state._replace(step=state.step - 1, places=places, bars=bars)
 
     return ops.while_loop(lambda state: state.step >= 0, pull, state).bars
