@@ -44,6 +44,8 @@ class Stepping:
     checkpoints: int | None = None
     event: Any = None
     dense: bool = False
+    batch_axis: int | None = None
+    """The axis whose entries take steps of their own, or None for steps shared by all."""
     before: Callable[[Any, Any, State], None] | None = None
     """Called with (t, h, state) before every step that is tried; not on traced libraries."""
     observe: Callable[[Any, Any, State, Any], None] | None = None

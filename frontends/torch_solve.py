@@ -30,6 +30,7 @@ from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
 from .torch_field import TorchField
+from .torch_lanes import failed, in_lanes, lanes_backend
 from .torch_refusals import only_once, refuse_hooks, refuse_transforms
 from .torch_taps import Extras, Taps
 from .torch_watch import NewCaptures
@@ -101,7 +102,7 @@ class _Job:
         for place, bar in zip(self.field.differentiable, gradient.theta, strict=True):
             if id(own[place]) in self.field.reached:
                 theta_bar[place] = bar.to(theta[place].dtype)
-        ts_bar = () if gradient.ts is None else (gradient.ts[0].to(saved[0]),)
+        ts_bar = () if gradient.ts is None else (_of_all(gradient.ts[0]).to(saved[0]),)
         return (*ts_bar, *gradient.y0, *theta_bar, *gradient.controls)
 
     def split(self, tensors: Sequence[torch.Tensor]) -> tuple[State, State, State, State]:
@@ -116,6 +117,11 @@ class _Job:
     def _controls(self, leaves: State) -> Controls | None:
         read = self.sweep.controls
         return None if read is None else Controls(read.layout, self.sweep.backend.unstack(leaves))
+
+
+def _of_all(ts_bar: torch.Tensor) -> torch.Tensor:
+    """The cotangents of ts, summed over samples that take steps of their own."""
+    return ts_bar if ts_bar.dim() == 1 else ts_bar.sum(1)
 
 
 class _Solve(torch.autograd.Function):
@@ -190,12 +196,15 @@ def _sweep(
     method: Method,
     captured: list[torch.Tensor],
     taps: Taps,
+    adjoint: str,
 ) -> Sweep:
-    backend = find_backend("torch")
+    backend = find_backend("torch") if stepping.batch_axis is None else lanes_backend(stepping, adjoint, state.leaves)
     implicit = [*_implicit_parameters(field), *captured]
     seen = TorchField(field, state, params, tree, controls, implicit, may_discover=not captured)
     clock = arguments.widest(state.leaves, xp)
     sweep = make_sweep("solve", stepping, backend, method, seen, times, seen.theta, clock, state, xp, taps.all())
+    if stepping.batch_axis is not None:
+        sweep = in_lanes(sweep, state.leaves[0].device)
     if controls.spec is None:
         return sweep
     return with_controls("solve", sweep, sampling, controls.leaves, controls.paths)
@@ -220,6 +229,7 @@ def solve(
     checkpoints: int | None = None,
     event: Any = None,
     dense: bool = False,
+    batch_axis: int | None = None,
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -285,7 +295,9 @@ def solve(
         >>> bool(abs(k.grad + 3 * torch.exp(torch.tensor(-0.5))) < 1e-6)
         True
     """
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense)
+    stepping = Stepping(
+        steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, batch_axis
+    )
     return solve_as(stepping, field, y0, ts, params, controls, sampling, method, adjoint, correction, on_failure)
 
 
@@ -316,7 +328,7 @@ def solve_as(
     captured: list[torch.Tensor] = []
     wasted = 0
     while True:
-        sweep = _sweep(field, state, tree, params, nodes, sampling, times, stepping, chosen, captured, taps)
+        sweep = _sweep(field, state, tree, params, nodes, sampling, times, stepping, chosen, captured, taps, name)
         seen: Any = sweep.field
         seen.stats.num_field_evals = wasted
         try:
@@ -326,8 +338,9 @@ def solve_as(
             captured, wasted = captured + found.tensors, seen.stats.num_field_evals
     seen.stats.count(report)
     solution: Solution[Any] = Solution(ts, state.build(ys), seen.stats, report.status)
-    if solution.status and on_failure == "raise":
-        raise_failure("solve", sweep, report, solution, state.build)
+    failure = failed(report)
+    if failure is not None and on_failure == "raise":
+        raise_failure("solve", sweep, failure, solution, state.build)
     solution.event, solution.interpolant = taps.result(report, sweep.clock), taps.interpolant(sweep, report)
     return solution
 
