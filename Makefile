@@ -33,6 +33,7 @@ docs: $(VENV)/dev.stamp
 # What the papers claim, reproduced at a small scale; fails if a claim does.
 studies: $(VENV)/demo.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m studies.gradient_correction --quick
+	OMP_NUM_THREADS=1 $(BIN)/python -m studies.valid_ode --quick
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing janode with its extras into $(VENV): minutes on a fresh machine, once."

@@ -95,7 +95,7 @@ def tables(results: Mapping[str, Any], scale: Scale) -> list[Table]:
 def _search_table(results: Mapping[str, Any], name: str) -> Table:
     rows = []
     for part in search.found(results, name):
-        found, drops = part["accuracies"], part["drops"]
+        found, drops = part["accuracies"], search.drops(part)
         cells = [
             f"{100 * np.mean(found[solver]):.1f}" if solver in found else "-" for solver in _solvers(results, name)
         ]
@@ -122,7 +122,7 @@ def _monitor_table(results: Mapping[str, Any], name: str) -> Table:
             sizes = (f"{part['sizes'][0]:.3g}", f"{part['sizes'][-1]:.3g}")
             evals = (str(part["training_evals"]), str(part["monitor_evals"]))
             ratio = costs[run] if kind == "monitor" else "-"
-            rows.append([what, str(run), *sizes, trained, ode, f"{100 * part['drop']:.1f}", *evals, ratio])
+            rows.append([what, str(run), *sizes, trained, ode, f"{100 * search.drops(part)[0]:.1f}", *evals, ratio])
     columns = ["monitor", "seed", "first", "last", "accuracy", "as an ODE", "drop"]
     columns += ["evals of training", "of checks", "of the best fixed step's"]
     return Table(f"{TITLES[name]}: training with monitors", columns, rows)

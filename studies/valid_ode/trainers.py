@@ -123,7 +123,7 @@ class _Jax:
         self.data, self.rate = problem.train, rate
         params = self.array(problem.params)
         zeros = self.jax.tree.map(self.np.zeros_like, params)
-        self.state: Any = (params, zeros, zeros, self.np.zeros(()))
+        self.state: Any = (params, zeros, zeros, self.np.zeros((), "float32"))
 
     def array(self, tree: Any) -> Any:
         return self.jax.device_put(tree, self.device)
