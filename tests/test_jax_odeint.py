@@ -1,5 +1,6 @@
 """janode.jax's odeint against JAX's own, called with the same words."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,11 @@ def test_states_and_gradients_are_those_of_jax(wrap: Callable[..., Any], expecte
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         assert np.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_its_signature_is_that_of_jax() -> None:
+    got, expected = (inspect.signature(odeint).parameters.values() for odeint in (jo.odeint, jax_odeint))
+    assert [(p.name, p.kind, p.default) for p in got] == [(p.name, p.kind, p.default) for p in expected]
 
 
 @LIBRARIES

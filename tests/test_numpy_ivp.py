@@ -1,5 +1,6 @@
 """janode.numpy's solve_ivp against SciPy's, called with the same words, and its pullback against differences."""
 
+import inspect
 import math
 from typing import Any
 
@@ -35,6 +36,11 @@ CALLS: dict[str, dict[str, Any]] = {
     "tolerances": {"atol": [1e-10, 1e-9]},
     "limits": {"max_step": 0.1, "first_step": 0.01},
 }
+
+
+def test_its_signature_is_that_of_scipy() -> None:
+    got, expected = (inspect.signature(lib.solve_ivp).parameters.values() for lib in (jo, SCIPY))
+    assert [(p.name, p.kind, p.default) for p in got] == [(p.name, p.kind, p.default) for p in expected]
 
 
 @pytest.mark.parametrize("call", CALLS)

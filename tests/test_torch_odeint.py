@@ -1,5 +1,6 @@
 """janode.torch's odeint and odeint_adjoint against torchdiffeq's own, called with the same words."""
 
+import inspect
 import itertools
 import warnings
 from collections.abc import Callable
@@ -55,6 +56,15 @@ GRIDS: dict[str, dict[str, Any]] = {
     "grid_constructor": {"grid_constructor": ragged},
     "perturb": {"perturb": True},
 }
+
+
+@pytest.mark.parametrize("name", ["odeint", "odeint_adjoint", "odeint_event", "odeint_dense"])
+def test_signatures_are_those_of_torchdiffeq(name: str) -> None:
+    got, expected = (inspect.signature(getattr(lib, name)).parameters for lib in (jo, torchdiffeq))
+    assert list(got) == list(expected)
+    for a, b in zip(got.values(), expected.values(), strict=True):
+        assert a.kind == b.kind
+        assert a.default == b.default or (a.name, b.default.__name__) == ("odeint_interface", "odeint")
 
 
 @pytest.mark.parametrize("interface", INTERFACES)
