@@ -1,38 +1,70 @@
-"""The table of docs/conformance.md from the committed results: ``python -m janode.conformance.evidence`` prints it."""
+"""Writes the results in docs/conformance.md from those in evidence/: ``python -m janode.conformance.evidence PAGE``.
+
+Without a page it prints them.
+"""
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
-from typing import Any
 
-from .cells import FAILED, GAP, RAN
+from janode.core.errors import InputError
+
+from .cells import ABSENT, FAILED, GAP, RAN
+from .report import Report, read_report
 
 FOLDER = Path(__file__).with_name("evidence")
+BEGIN, END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
 
 
-def table(results: dict[str, Any]) -> str:
+def table(report: Report) -> str:
     """What ran on which versions, in Markdown: for each target its cases, and its error nearest to what is allowed."""
+    head = report.head
+    loads = ", ".join(f"{load:g}" for load in report.loads)
     lines = [
-        f"janode {results['janode']} at commit {results['commit'][:12]}, Python {results['python']}, "
-        f"{results['platform']}, {results['cores']} cores, level {results['level']}:",
+        f"janode {head['janode']} at commit {head['commit'][:12]}, Python {head['python']}, {head['platform']}, "
+        f"{head['cores']} cores, level {report.level}: {report.seconds:.0f} s, load average at begin and end {loads}.",
         "",
-        "| target | on | ran | failed | gap | worst eps | allowed | in |",
-        "|---|---|---|---|---|---|---|---|",
+        "| target | on | ran | failed | gap | seconds | worst eps | allowed | in |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, target in results["targets"].items():
-        if target["status"] != RAN:
+    for target in report.targets:
+        if target.status != RAN:
             continue
-        counts = target["cells"]
-        on = ", ".join(f"{key} {target[key]}" for key in target if key not in ("status", "reason", "cells", "device"))
-        ran = [cell for cell in results["cells"] if cell["target"] == name and cell["status"] == RAN]
-        worst = max(ran, key=lambda cell: cell["eps"] / cell["allowed"])
-        numbers = [str(counts.get(key, 0)) for key in (RAN, FAILED, GAP)]
-        errors = [f"{worst[key]:.3g}" for key in ("eps", "allowed")]
-        lines.append("| " + " | ".join([f"`{name}`", on, *numbers, *errors, f"`{worst['case']}`"]) + " |")
+        counts = report.counts(target.target)
+        on = ", ".join(f"{key} {value}" for key, value in target.facts.items() if key != "device")
+        cells = [cell for cell in report.cells if cell.target == target.target]
+        worst = report.worst(cell for cell in cells if cell.status == RAN)
+        numbers = [str(counts[key]) for key in (RAN, FAILED, GAP)] + [f"{sum(cell.seconds for cell in cells):.0f}"]
+        errors = ["", "", ""] if worst is None else [f"{worst.error:.3g}", f"{worst.tolerance:.3g}", f"`{worst.case}`"]
+        lines.append("| " + " | ".join([f"`{target.target}`", on, *numbers, *errors]) + " |")
+    absent = [f"`{target.target}`" for target in report.targets if target.status == ABSENT]
+    if absent:
+        lines += ["", f"Absent on that machine, and so nothing is claimed of them: {', '.join(absent)}."]
     return "\n".join(lines)
 
 
+def results() -> str:
+    """The tables of all files, one after the other."""
+    return "\n\n".join(table(read_report(path)) for path in sorted(FOLDER.glob("*.json")))
+
+
+def written(page: str) -> str:
+    """The text of a page with the results between its two marks.
+
+    Raises:
+        InputError: the page lacks a mark.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"evidence: the page must hold {BEGIN} and {END}; got a page without. Add them.")
+    return f"{before}{begin}\n{results()}\n{end}{after}"
+
+
 if __name__ == "__main__":
-    for path in sorted(FOLDER.glob("*.json")):
-        print(table(json.loads(path.read_text())) + "\n")
+    if len(sys.argv) > 1:
+        target = Path(sys.argv[1])
+        target.write_text(written(target.read_text()))
+    else:
+        print(results())

@@ -29,7 +29,8 @@ def machine() -> dict[str, Any]:
     """What a run is of: versions, the commit and the machine."""
     return {
         "janode": importlib.metadata.version("janode"),
-        "commit": find_commit(Path(__file__)),
+        # A script that installs a checkout knows the commit that the installed files do not tell.
+        "commit": os.environ.get("JANODE_COMMIT") or find_commit(Path(__file__)),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.machine(),

@@ -23,6 +23,7 @@ from janode.conformance.command import app
 from janode.conformance.runner import run as run_plan
 from janode.conformance.runtimes import Absent
 from janode.conformance.targets import TARGETS, Target
+from janode.core.errors import InputError
 
 CHEAP = ("--problem", "affine", "--method", "rk4", "--preset", "symplectic")
 
@@ -247,16 +248,30 @@ def test_without_the_cli_extra_the_command_says_so(module: str) -> None:
 
 
 EVIDENCE = sorted(evidence.FOLDER.glob("*.json"))
+MANUAL = Path(__file__).parents[1] / "docs" / "conformance.md"
+
+
+def test_the_manual_shows_the_evidence() -> None:
+    assert evidence.written(MANUAL.read_text()) == MANUAL.read_text()
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(InputError, match="evidence: the page must hold"):
+        evidence.written("# Conformance")
 
 
 @pytest.mark.parametrize("path", EVIDENCE, ids=lambda path: path.name)
-def test_the_manual_shows_the_evidence(path: Path) -> None:
-    manual = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text()
-    assert evidence.table(json.loads(path.read_text())) in manual
+def test_the_evidence_is_of_a_whole_run_without_failures_at_a_commit(path: Path) -> None:
+    found = report.read_report(path)
+    assert re.fullmatch("[0-9a-f]{40}", found.head["commit"])
+    assert {cell.status for cell in found.cells} <= {"ran", "gap"}
+    assert found.is_complete
+    assert found.level in ("standard", "full")
 
 
-@pytest.mark.parametrize("path", EVIDENCE, ids=lambda path: path.name)
-def test_the_evidence_is_of_a_run_without_failures_at_a_commit(path: Path) -> None:
-    results = json.loads(path.read_text())
-    assert re.fullmatch("[0-9a-f]{40}", results["commit"])
-    assert {cell["status"] for cell in results["cells"]} == {"ran"}
+def test_the_script_for_machines_without_network_says_how_it_is_used(tmp_path: Path) -> None:
+    script = Path(evidence.__file__).with_name("gpu.sh")
+    ended = subprocess.run(["bash", script, tmp_path / "no", tmp_path], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "WHEELS must be a folder of wheels; got" in ended.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -182,7 +182,7 @@ def totals_that_do_not_start_at_zero(patch: Patch) -> None:
 BACK = "affine/reversible(tsit5)/reversible"
 
 
-@fault(f"{NUMPY} --select {BACK}", f"numpy-cpu-f64/{BACK}: reference: params_bar['c']: differs")
+@fault(f"{NUMPY} --select {BACK}", f"numpy-cpu-f64/{BACK}: reference: params_bar['k']: differs")
 def inverse_that_is_not_one(patch: Patch) -> None:
     right = ReversibleCoupling.step_back
 
