@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -37,8 +36,7 @@ def contestants(bench: TorchProblem, end: float, absent: Sequence[str]) -> dict[
         return lambda y0: solve(bench.field, y0, ts, method="dopri5", **tolerances, **options).ys[-1]
 
     found = {f"janode {preset}": Contestant(janode(adjoint=preset), in_six) for preset in PRESETS}
-    if "batch_axis" in inspect.signature(solve).parameters:
-        found["janode per sample"] = Contestant(janode(batch_axis=0), in_six)
+    found["janode per sample"] = Contestant(janode(batch_axis=0), in_six)
     if "torchdiffeq" not in absent:
         import torchdiffeq
 

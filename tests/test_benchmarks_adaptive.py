@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-import janode.torch
 from benchmarks import adaptive_torch, work_precision
 from benchmarks.detest import PROBLEMS
 from benchmarks.fields import TINY
@@ -21,13 +19,11 @@ from benchmarks.torch_problem import TorchProblem
 from benchmarks.work_precision import PAIRS, Run, work_race
 from benchmarks.worker import launch
 
-HAS_SAMPLES = "batch_axis" in inspect.signature(janode.torch.solve).parameters
-PER_SAMPLE = ["janode per sample"] if HAS_SAMPLES else []
-FORWARD = [adaptive.FIELD, "janode", *PER_SAMPLE, "torchdiffeq odeint", "torchode"]
+FORWARD = [adaptive.FIELD, "janode", "janode per sample", "torchdiffeq odeint", "torchode"]
 GRADIENT = [
     *(adaptive.FIELD, adaptive.PULLBACK),
     *(f"janode {preset}" for preset in adaptive_torch.PRESETS),
-    *(*PER_SAMPLE, "torchdiffeq odeint", "torchdiffeq odeint_adjoint", "torchode"),
+    *("janode per sample", "torchdiffeq odeint", "torchdiffeq odeint_adjoint", "torchode"),
 ]
 CONTESTANTS = {
     "torch": [("forward", FORWARD), ("gradient", GRADIENT)],

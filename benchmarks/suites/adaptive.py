@@ -62,9 +62,9 @@ class Scale(NamedTuple):
 
 ALL = ("stages", "aca", "symplectic", "restart")
 SCALES = {
-    "full": Scale((SMALL, WIDE, TINY), (1.0, 40.0), (2.0, 30.0), tuple(TOLERANCES), 25, ALL, True, Effort(5, 21, 15.0)),
-    "main": Scale((SMALL,), (1.0, 40.0), (2.0, 30.0), tuple(TOLERANCES), 25, ALL, True, Effort(5, 15, 10.0)),
-    "quick": Scale((SMALL,), (40.0,), (2.0,), ("1e-6",), 25, ALL, True, Effort(2, 3, 0.5)),
+    "full": Scale((SMALL, WIDE, TINY), (1.0, 40.0), (1.0, 15.0), tuple(TOLERANCES), 25, ALL, True, Effort(5, 21, 15.0)),
+    "main": Scale((SMALL,), (1.0, 40.0), (1.0, 15.0), tuple(TOLERANCES), 25, ALL, True, Effort(5, 15, 10.0)),
+    "quick": Scale((SMALL,), (40.0,), (1.0,), ("1e-6",), 25, ALL, True, Effort(2, 3, 0.5)),
     "smoke": Scale((TINY,), (1.0,), (0.25,), ("1e-3",), 2, ("symplectic",), False, Effort(1, 1, 0.0)),
 }
 
