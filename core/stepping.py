@@ -46,6 +46,7 @@ class Stepping:
     dense: bool = False
     batch_axis: int | None = None
     """The axis whose entries take steps of their own, or None for steps shared by all."""
+    progress: bool = False
     before: Callable[[Any, Any, State], None] | None = None
     """Called with (t, h, state) before every step that is tried; not on traced libraries."""
     observe: Callable[[Any, Any, State, Any], None] | None = None
@@ -98,6 +99,7 @@ def check_adaptive(where: str, stepping: Stepping) -> PIDController:
     limit = stepping.max_steps
     if limit is not None and not (isinstance(limit, numbers.Integral) and not isinstance(limit, bool) and limit >= 1):
         raise InputError(f"{where}: max_steps must be an integer >= 1; got {limit!r}. Give the most tries of a solve.")
+    Thinning(stepping.checkpoints)  # refuses what is no budget
     controller = PIController() if stepping.controller is None else stepping.controller
     if not isinstance(controller, PIDController):
         raise InputError(
@@ -180,7 +182,7 @@ class Structure(Protocol):
 
     leaves: State
 
-    def match(self, where: str, tree: Any, argument: str) -> Sequence[Any]:
+    def match(self, where: str, tree: Any, argument: str, fix: str = ...) -> Sequence[Any]:
         """The entries of a tree of the same structure at the leaves."""
 
     def build(self, leaves: Sequence[Any]) -> Any:
@@ -218,7 +220,11 @@ def make_sweep(
         )
     controller = check_adaptive(where, stepping)
     stops = find_stops(where, times, stepping.save, controller)
-    rtol, atol = read_tolerances(where, stepping, state.leaves, xp, lambda tree, name: state.match(where, tree, name))
+
+    def match(tree: Any, name: str) -> Sequence[Any]:
+        return state.match(where, tree, name, "Or give one number.")
+
+    rtol, atol = read_tolerances(where, stepping, state.leaves, xp, match)
     return AdaptiveSweep(
         backend=backend,
         method=method,

@@ -45,6 +45,7 @@ from .jax_residual import OdeGap, ode_gap, residual_errors, residual_stack
 from .jax_steps import MAX_STEPS, AdaptiveSteps, FixedSteps
 from .jax_taps import ContinuousSolution, close_events, event_result
 from .jax_validity import checksum, relative_distance, starting_step, validate
+from .progress import Bar
 from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
 from .validity_report import plot_validity, show_validity
 
@@ -219,6 +220,7 @@ def solve(
     checkpoints: int | None = None,
     event: Any = None,
     dense: bool = False,
+    progress: bool = False,
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -314,7 +316,7 @@ def solve(
         if events:
             watched, constants = close_events(events, times, state, tree, args, clock)
             taken = replace(taken, events=watched)
-        taken = replace(taken, is_dense=dense)
+        taken = replace(taken, is_dense=dense, tree=tree)
         own = _tolerances(stepping, state, tree), constants
     elif events or dense:
         refuse_taps("solve")
@@ -333,6 +335,7 @@ def solve(
         checks_times,
         layout,
         correction,
+        Bar() if progress else None,
     )
     find_correction("solve", correction, problem.sweep(*arrays[:1], *arrays[2:]))
     ys, report = program(problem, any(map(_is_traced, jax.tree.leaves(arrays))))(*arrays)

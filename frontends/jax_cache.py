@@ -47,6 +47,8 @@ def program(problem: Problem, is_transformed: bool) -> Callable[..., Any]:
     """``problem.run``, compiled once for all equal problems; ``is_transformed`` if it may be differentiated."""
     if isinstance(jnp.zeros(()), jax.core.Tracer):
         return problem.run  # within a jit, which compiles it
+    if problem.bar is not None:
+        return jax.jit(problem.run)  # a program holds its bar
     try:
         entry = _Entry(problem, _key(problem, is_transformed))
     except (TypeError, ValueError, NotImplementedError):  # no value to know it by, or no pullback

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from janode.core.sweep import Sweep
 
 from .jax_field import ClosedField, JaxField
 from .jax_steps import AdaptiveSteps, FixedSteps
+from .progress import Bar
 
 
 @jax.tree_util.register_static
@@ -43,6 +44,7 @@ class Problem:
     checks_times: bool
     layout: NodeLayout | None
     correction: str
+    bar: Bar | None = None
 
     def run(
         self, ts: Array, y0: State, theta: State, constants: State, controls: State, arrays: Any
@@ -87,7 +89,18 @@ class Problem:
             theta=theta,
             clock=self.clock,
             controls=read,
+            before=None if self.bar is None else self._progress(self.bar, jax.lax.stop_gradient(ts)),
         )
+
+    def _progress(self, bar: Bar, ts: Array) -> Callable[[Array, Array, State], None]:
+        """Shows the way forward, at most once for every hundredth of it."""
+
+        def before(t: Array, h: Array, state: State) -> None:
+            now, then = ((end - ts[0]) / (ts[-1] - ts[0]) for end in (t, t + h))
+            is_new = (jnp.floor(100 * now) < jnp.floor(100 * then + 1e-6)) | (then >= 1.0)
+            jax.lax.cond(is_new, lambda: jax.debug.callback(bar.at, t + h, ts[0], ts[-1]), lambda: None)
+
+        return before
 
     def _forward(
         self, ts: Array, y0: State, theta: State, constants: State, controls: State, arrays: Any

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from janode.backends.registry import array_backend
@@ -18,7 +16,7 @@ from janode.core.corrected import find_correction
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
 from janode.core.methods import find_method
-from janode.core.protocols import Array, Cotangent, Method, Recovery, State
+from janode.core.protocols import Array, Method, Recovery
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
 from janode.core.solution import Gradients, Report, Solution, Stats
@@ -27,139 +25,10 @@ from janode.core.stepping import Stepping, make_sweep, with_controls
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
+from .manual_field import Field, ManualField
 from .manual_taps import Taps
+from .progress import shown
 from .trees import Tree
-
-
-@dataclass(frozen=True)
-class Field:
-    """A vector field together with its vector-Jacobian product.
-
-    Args:
-        fn: ``fn(t, y)``, with parameters and controls ``fn(t, y, params, control)``, or with one of them; returns
-            dy/dt with the structure of y.
-        vjp: takes what ``fn`` takes plus the cotangent ``f_bar`` of its output, and returns the cotangents of
-            ``fn``'s arguments in their order, from ``(t_bar, y_bar)`` to ``(t_bar, y_bar, params_bar, control_bar)``;
-            None stands for zero. Complex leaves: gradients are dL/dx + i dL/dy.
-
-    Example:
-        >>> import numpy as np
-        >>> decay = Field(lambda t, y, k: -k * y, lambda t, y, k, f_bar: (None, -k * f_bar, -np.sum(y * f_bar)))
-    """
-
-    fn: Callable[..., Any]
-    vjp: Callable[..., Any]
-
-    def __call__(self, t: Array, y: Any, *args: Any) -> Any:
-        """The value of the field."""
-        return self.fn(t, y, *args)
-
-
-class _Pullback:
-    """A field at one point, differentiated by the user's vjp; its value is computed once, if asked for."""
-
-    def __init__(self, field: _ManualField, t: Array, y: State, theta: State) -> None:
-        self._field, self._t, self._y, self._theta = field, t, y, theta
-
-    @cached_property
-    def f(self) -> State:
-        return self._field(self._t, self._y, self._theta)
-
-    def pull(self, f_bar: State) -> tuple[Array | None, State, Cotangent]:
-        field, t, y = self._field, self._t, self._y
-        args = field.args(self._theta)
-        bars = field.user.vjp(t, field.state.build(y), *args, field.state.build(f_bar))
-        return field.cotangents(bars, t, y, self._theta)
-
-
-class _Graph:
-    """A network at one point, with its activations kept."""
-
-    def __init__(self, field: _ManualField, t: Array, y: State, theta: State) -> None:
-        field.stats.num_field_evals += 1
-        out, self._pull = field.user.linearize(t, field.state.build(y), *field.args(theta))
-        self.f = field.checked(out, y)
-        self._field, self._t, self._y, self._theta = field, t, y, theta
-
-    def pull(self, f_bar: State) -> tuple[Array | None, State, Cotangent]:
-        return self._field.cotangents(self._pull(self._field.state.build(f_bar)), self._t, self._y, self._theta)
-
-
-class _ManualField:
-    """The user's field as the core sees it."""
-
-    needs_time = True
-
-    def __init__(
-        self, where: str, user: Any, state: Tree, params: Tree, controls: Tree, zeros: Callable[..., State]
-    ) -> None:
-        self.where, self.user, self.state, self.params, self.controls = where, user, state, params, controls
-        self.parts = [part for part in (params, controls) if part.spec is not None]
-        self.stats = Stats()
-        self._zeros = zeros
-        self._args: tuple[State | None, list[Any]] = (None, [])
-        self._is_pull_checked = False
-        self._linearization = _Graph if hasattr(user, "linearize") else _Pullback
-
-    def __call__(self, t: Array, y: State, theta: State) -> State:
-        self.stats.num_field_evals += 1
-        return self.checked(self.user(t, self.state.build(y), *self.args(theta)), y)
-
-    def args(self, theta: State) -> list[Any]:
-        """The pytrees of params and control, built once for calls with the same theta."""
-        if self._args[0] is not theta:
-            self._args = (theta, [part.build(leaves) for part, leaves in self._divided(theta)])
-        return self._args[1]
-
-    def _divided(self, theta: State) -> Iterator[tuple[Tree, State]]:
-        first = 0
-        for part in self.parts:
-            yield part, theta[first : first + len(part.leaves)]
-            first += len(part.leaves)
-
-    def checked(self, f: Any, y: State) -> State:
-        leaves, spec = self.state.flatten(f)
-        arguments.check_structure(self.where, spec, self.state.spec)
-        arguments.check_slope(self.where, leaves, y, self.state.paths)
-        self.checked = self._unchecked  # type: ignore[method-assign]
-        return leaves
-
-    def _unchecked(self, f: Any, y: State) -> State:
-        return self.state.flatten(f)[0]
-
-    def linearize(self, t: Array, y: State, theta: State) -> Any:
-        return self._linearization(self, t, y, theta)
-
-    def wanted(self, theta: State) -> State:
-        return theta
-
-    def cotangents(self, bars: Any, t: Array, y: State, theta: State) -> tuple[Array | None, State, Cotangent]:
-        self.stats.num_vjps += 1
-        expected = 2 + len(self.parts)
-        if not isinstance(bars, tuple) or len(bars) != expected:
-            got = f"{len(bars)} entries" if isinstance(bars, tuple) else type(bars).__name__
-            raise InputError(
-                f"{self.where}: the field's vjp must return a tuple of {expected} cotangents, one for each argument of "
-                f"fn; got {got}. Return None for a cotangent that is zero."
-            )
-        y_bar = self.state.match(self.where, bars[1], "y_bar")
-        theta_bar: Cotangent = ()
-        for (part, leaves), bar in zip(self._divided(theta), bars[2:], strict=True):
-            matched = part.match(self.where, bar, f"{part.name}_bar")
-            if not self._is_pull_checked:
-                arguments.check_cotangents(self.where, f"{part.name}_bar", matched, leaves, part.paths)
-            theta_bar += matched
-        if not self._is_pull_checked:
-            arguments.check_cotangents(self.where, "t_bar", (bars[0],), (t,), ("t",))
-            arguments.check_cotangents(self.where, "y_bar", y_bar, y, self.state.paths)
-            self._is_pull_checked = True
-        return bars[0], self.filled(y_bar, y), theta_bar
-
-    def filled(self, bars: Cotangent, leaves: State) -> State:
-        """The cotangents with zeros for None."""
-        if all(bar is not None for bar in bars):
-            return bars
-        return tuple(z if bar is None else bar for z, bar in zip(self._zeros(leaves), bars, strict=True))
 
 
 def _prepare(
@@ -173,7 +42,7 @@ def _prepare(
     method: str | Tableau | Method,
     stepping: Stepping,
     on_failure: str,
-) -> tuple[Sweep, _ManualField, Taps]:
+) -> tuple[Sweep, ManualField, Taps]:
     """Check every argument and put the solve together; no field evaluation yet."""
     arguments.check_field(where, field)
     arguments.check_on_failure(where, on_failure)
@@ -187,7 +56,7 @@ def _prepare(
     times = arguments.read_times(where, ts)
     chosen, backend = find_method(method), array_backend(xp)
     clock = arguments.widest(state.leaves, xp)
-    manual = _ManualField(where, field, state, tree, control_tree, backend.zeros)
+    manual = ManualField(where, field, state, tree, control_tree, backend.zeros)
     check_start(where, backend, state.leaves)
     taps = Taps(where, stepping.event, stepping.dense, state, tree)
     sweep = make_sweep(where, stepping, backend, chosen, manual, times, tree.leaves, clock, state, xp, taps.all())
@@ -197,9 +66,17 @@ def _prepare(
 
 
 def _run(
-    where: str, sweep: Sweep, field: _ManualField, taps: Taps, ts: Any, recovery: Recovery, on_failure: str
+    where: str,
+    sweep: Sweep,
+    field: ManualField,
+    taps: Taps,
+    ts: Any,
+    recovery: Recovery,
+    on_failure: str,
+    progress: bool,
 ) -> tuple[Solution[Any], Any, Report]:
-    outputs, tape = recovery.forward(sweep, field.state.leaves)
+    with shown(progress, sweep) as watched:
+        outputs, tape = recovery.forward(watched, field.state.leaves)
     report = sweep.report(outputs)
     field.stats.count(report)
     ys = field.state.build(sweep.backend.stack(report.rows))
@@ -229,6 +106,7 @@ def solve(
     checkpoints: int | None = None,
     event: Any = None,
     dense: bool = False,
+    progress: bool = False,
     adjoint: str | Recovery = "auto",
     on_failure: str = "raise",
 ) -> Solution[Any]:
@@ -272,9 +150,11 @@ def solve(
         True
     """
     find_adjoint(adjoint, find_method(method))
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense)
+    stepping = Stepping(
+        steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, progress=progress
+    )
     prepared = _prepare("solve", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
-    return _run("solve", *prepared, ts, Kept(Nothing()), on_failure)[0]
+    return _run("solve", *prepared, ts, Kept(Nothing()), on_failure, progress)[0]
 
 
 def solve_vjp(
@@ -296,6 +176,7 @@ def solve_vjp(
     checkpoints: int | None = None,
     event: Any = None,
     dense: bool = False,
+    progress: bool = False,
     adjoint: str | Recovery = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -349,10 +230,12 @@ def solve_vjp(
             f"solve_vjp: field must bring its VJP; got {type(field).__name__}. Give Field(fn, vjp) or a network of "
             "janode.core.layers."
         )
-    stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense)
+    stepping = Stepping(
+        steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, progress=progress
+    )
     sweep, manual, taps = _prepare("solve_vjp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
     corrected = find_correction("solve_vjp", correction, sweep)
-    solution, tape, forward = _run("solve_vjp", sweep, manual, taps, ts, recovery, on_failure)
+    solution, tape, forward = _run("solve_vjp", sweep, manual, taps, ts, recovery, on_failure, progress)
 
     def pullback(ys_bar: Any, event_bar: Any = None, dense_bar: Any = None) -> Gradients[Any]:
         """The cotangents of y0, params, ts and controls for those of the states at all ts, of the event, of the rest.

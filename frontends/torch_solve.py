@@ -29,6 +29,7 @@ from janode.core.stepping import Stepping, make_sweep, with_controls
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
+from .progress import shown
 from .torch_field import TorchField
 from .torch_lanes import failed, in_lanes, lanes_backend
 from .torch_refusals import only_once, refuse_hooks, refuse_transforms
@@ -181,7 +182,8 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts
     job = _Job(sweep, recovery, field, correction)
     outputs = _Solve.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
     size = len(field.state.leaves)
-    return job.extras.restored(outputs[size : job.size]), outputs[:size]
+    found, job.extras.report = job.extras.restored(outputs[size : job.size]), None  # which holds the last state
+    return found, outputs[:size]
 
 
 def _sweep(
@@ -230,6 +232,7 @@ def solve(
     event: Any = None,
     dense: bool = False,
     batch_axis: int | None = None,
+    progress: bool = False,
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
@@ -296,7 +299,7 @@ def solve(
         True
     """
     stepping = Stepping(
-        steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, batch_axis
+        steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, batch_axis, progress
     )
     return solve_as(stepping, field, y0, ts, params, controls, sampling, method, adjoint, correction, on_failure)
 
@@ -332,7 +335,8 @@ def solve_as(
         seen: Any = sweep.field
         seen.stats.num_field_evals = wasted
         try:
-            report, ys = _run(sweep, name, recovery, find_correction("solve", correction, sweep), ts)
+            with shown(stepping.progress, sweep) as watched:
+                report, ys = _run(watched, name, recovery, find_correction("solve", correction, sweep), ts)
             break
         except NewCaptures as found:
             captured, wasted = captured + found.tensors, seen.stats.num_field_evals
