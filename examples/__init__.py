@@ -1,1 +1,1 @@
-"""Runnable examples of janode on real data."""
+"""Runnable examples of janode."""

@@ -316,6 +316,26 @@ def test_checksum(library: str, make: Callable[[list[float]], Any]) -> None:
     assert of([make([1.0, 2.0])]) not in map(of, others)
 
 
+@pytest.mark.parametrize("what", ["gradient", "trajectory"])
+def test_a_monitor_may_compare_gradients_or_trajectories(what: str) -> None:
+    field = jo.Field(lambda t, y, k: -k * y, lambda t, y, k, f_bar: (None, -k * f_bar, -np.sum(y * f_bar)))
+
+    def evaluate(method: str, step: float) -> Any:
+        arguments = field, np.array([1.0, 2.0]), [0.0, 0.5, 1.0], np.array(RATE)
+        solution, pullback = jo.solve_vjp(*arguments, method=method, step_size=step)
+        return solution.ys if what == "trajectory" else pullback(np.ones((3, 2))).params
+
+    monitor = jo.StepSizeMonitor(T=1.0, h=0.25, compare=jo.relative_distance, threshold=0.05)
+    for _ in range(8):
+        monitor.update(evaluate)
+    first, last = monitor.history[0], evaluate(*monitor.test_solver)
+    distances = [jo.relative_distance(evaluate("euler", step), last) for step in (monitor.h, 0.25)]
+    assert distances[0] <= 0.05 < distances[1]
+    assert first.after == 0.125
+    test = evaluate("midpoint", (0.25 / 50) ** 0.5)
+    assert first.difference == jo.relative_distance(evaluate("euler", 0.25), test)
+
+
 # What is shown.
 
 
