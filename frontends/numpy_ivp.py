@@ -138,7 +138,7 @@ def solve_ivp(
     if crossings is not None:
         sweep = replace(sweep, taps=(crossings, *sweep.taps))  # type: ignore[call-arg, attr-defined]
     recovery = Kept(Nothing() if rows is not None else Carries())
-    solution, tape, report = _run(where, sweep, manual, taps, ts, recovery, "return")
+    solution, tape, report = _run(where, sweep, manual, taps, ts, recovery, "return", progress=False)
     event = solution.event
     end, last = (report.time, report.last[0]) if event is None else (event.t, event.y)
     if rows is None:
