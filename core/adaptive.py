@@ -74,11 +74,11 @@ class AdaptiveSweep(Sweep):
         """The steps with error estimate and continuous extension."""
         return ContinuousRungeKutta(self.method.tableau)  # type: ignore[attr-defined]
 
-    @cached_property
+    @property
     def _zero(self) -> Time:
         return 0.0 * self.known_ts[0]
 
-    @cached_property
+    @property
     def direction(self) -> Any:
         """1 or -1."""
         known = self.grid.known

@@ -132,6 +132,14 @@ def check_slope(where: str, f: State, y: State, paths: Sequence[str], devices: b
             )
 
 
+def is_like(f: State, y: State) -> bool:
+    """Whether a slope has the shapes and dtypes of a state: the check of every evaluation after the first."""
+    try:
+        return all(slope.shape == leaf.shape and slope.dtype == leaf.dtype for slope, leaf in zip(f, y, strict=True))
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
 def widest(leaves: State, xp: Any) -> int:
     """The place of the first leaf of the highest precision: stage times take its real dtype."""
     bits = [xp.finfo(leaf.dtype).bits for leaf in leaves]

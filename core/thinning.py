@@ -11,6 +11,7 @@ record of step n (a multiple of 2^g) replaces that of step n - c 2^(g-1) + 2^(g-
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,10 @@ class Thinning:
     budget: int | None = None
 
     def __post_init__(self) -> None:
-        if self.budget is not None and self.budget < 2:
+        budget = self.budget
+        if budget is not None and not (isinstance(budget, numbers.Integral) and budget >= 2):
             raise InputError(
-                f"solve: checkpoints must be at least 2; got {self.budget}. Each takes the memory of one state."
+                f"solve: checkpoints must be an integer >= 2; got {budget!r}. Each takes the memory of one state."
             )
 
     def num_slots(self, max_steps: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from janode.core.adaptive import AdaptiveSweep
@@ -58,6 +59,8 @@ class AdaptiveSteps:
     checkpoints: int | None
     events: ClosedEvents | None = None
     is_dense: bool = False
+    tree: Any = None
+    """The structure of the state."""
 
     def sweep(self, ts: Array, arrays: tuple[tuple[State, State], Sequence[Array]], **parts: Any) -> AdaptiveSweep:
         """The sweep for these arrays: tolerances, and constants of the events."""
@@ -79,12 +82,16 @@ class AdaptiveSteps:
             ts=ts,
             known_ts=known_ts,
             control=self.controller,
-            tolerances=Tolerances(*tolerances, norm=self.controller.norm),
+            tolerances=Tolerances(*tolerances, norm=None if self.controller.norm is None else self._norm),
             max_steps=self.max_steps,
             taps=self._taps(constants),
             thinning=Thinning(default if self.checkpoints is None else self.checkpoints),
             **parts,
         )
+
+    def _norm(self, ratios: State) -> Any:
+        assert self.controller.norm is not None
+        return self.controller.norm(jax.tree.unflatten(self.tree, ratios))
 
     def _taps(self, constants: Sequence[Array]) -> tuple[Tap, ...]:
         watch = [] if self.events is None else [self.events.watch(constants)]

@@ -120,8 +120,10 @@ class TorchField:
         if self._is_first:
             return self._first(t, y, theta)
         f = self.fn(t, self.state.build(y), *self._arguments(theta))
-        leaves = (f,) if self.state.is_leaf else self.state.flatten(f)[0]
-        return self._in_state_dtype(leaves, y) if self._cast else leaves
+        leaves, spec = ((f,), self.state.spec) if self.state.is_leaf else self.state.flatten(f)
+        if spec == self.state.spec and arguments.is_like(leaves, y):
+            return leaves
+        return self._checked(f, y)  # which casts under autocast, or says what is wrong
 
     def linearize(self, t: torch.Tensor, y: State, theta: State) -> _Linearization:
         """The value with the graph of one evaluation, which must end at known tensors."""

@@ -182,7 +182,8 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts
     job = _Job(sweep, recovery, field, correction)
     outputs = _Solve.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
     size = len(field.state.leaves)
-    found, job.extras.report = job.extras.restored(outputs[size : job.size]), None  # which holds the last state
+    found = job.extras.restored(outputs[size : job.size])
+    job.report = job.extras.report = None  # which would keep the last state for the backward pass
     return found, outputs[:size]
 
 

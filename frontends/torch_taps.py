@@ -112,7 +112,8 @@ class Extras:
     """The outputs of a solve beside the states at all ts, as a flat list of tensors, and back."""
 
     def __init__(self, report: Report, with_times: bool) -> None:
-        self.report, self.with_times = report, with_times
+        self.report: Any = report
+        self.with_times = with_times
         self.event = () if report.event is None or report.event.index < 0 else report.event.y
         self.dense: list[Dense] = report.dense or []
 

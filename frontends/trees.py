@@ -11,6 +11,7 @@ from janode.core.protocols import State
 
 _LEAF = "a single array"
 """The structure of a single array, which needs no pytree library."""
+_FIX = "Give one cotangent for each array, or None for zero."
 _NAMESPACE = "janode"
 """Where dataclasses are registered as pytrees, so that other users of the library do not see it."""
 
@@ -77,7 +78,7 @@ class Tree:
         """(leaves, structure) of another tree."""
         return _flatten(tree)
 
-    def match(self, where: str, tree: Any, argument: str) -> tuple[Any, ...]:
+    def match(self, where: str, tree: Any, argument: str, fix: str = _FIX) -> tuple[Any, ...]:
         """The entries of ``tree`` at the places of the leaves; any of them, or all of ``tree``, may be None."""
         if tree is None:
             return (None,) * len(self.leaves)
@@ -88,6 +89,5 @@ class Tree:
             return tuple(self.spec.flatten_up_to(tree))
         except (AttributeError, ValueError, TypeError) as error:
             raise InputError(
-                f"{where}: {argument} must have the structure of {self.name}, {self.spec}; got {got}. Give one "
-                "cotangent for each array, or None for zero."
+                f"{where}: {argument} must have the structure of {self.name}, {self.spec}; got {got}. {fix}"
             ) from error
