@@ -188,3 +188,17 @@ def test_a_field_that_changes_its_structure_is_refused(name: str) -> None:
     jo, array = FRONTENDS[name]
     with pytest.raises(jo.InputError, match="solve: the field must return the pytree of the state"):
         jo.solve(Changing(lambda f: (f,)), array([1.0, 2.0]), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_a_norm_of_the_user_gets_the_pytree_of_the_state(name: str) -> None:
+    jo, array = FRONTENDS[name]
+    seen = []
+
+    def norm(ratios: Any) -> Any:
+        seen.append({key: tuple(leaf.shape) for key, leaf in ratios.items()})
+        return abs(ratios["a"]).sum()
+
+    y0 = {"a": array([1.0, 2.0]), "b": array([3.0])}
+    jo.solve(lambda t, y: {"a": -y["a"], "b": -y["b"]}, y0, [0.0, 1.0], controller=PI(norm=norm))
+    assert seen[0] == {"a": (2,), "b": (1,)}
