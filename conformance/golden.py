@@ -48,7 +48,8 @@ def record(path: Path, values: dict[str, Any], solve: dict[str, Any], facts: dic
     head = json.dumps({"version": VERSION, "solve": solve, "versions": versions}, sort_keys=True)
     made = io.BytesIO()
     texts = {_HEAD: np.asarray(head), _CHECKSUM: np.asarray(_checksum(head, arrays))}
-    np.savez_compressed(made, **texts, **{f"array {name}": array for name, array in arrays.items()})
+    members: Any = {**texts, **{f"array {name}": array for name, array in arrays.items()}}
+    np.savez_compressed(made, **members)
     path.write_bytes(made.getvalue())
 
 

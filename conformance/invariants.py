@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -186,7 +186,7 @@ _CHECKS: dict[str, Callable[[_Solver, Problem, Inputs], list[Difference]]] = {
     "time_reversal": _time_reversal,
     "batch_mates": _batch_mates,
 }
-_WATCHED: dict[str, Callable[[Runtime, Problem, Inputs, dict[str, Any]], Sequence[Difference]]] = {
+_WATCHED: dict[str, Callable[[Runtime, Problem, Inputs, dict[str, Any]], list[Difference]]] = {
     "precision": _precision,
     "host_reads": _host_reads,
 }

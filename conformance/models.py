@@ -310,7 +310,7 @@ def _measured(
 
     y0, params, controls = (optree.tree_map(moved, tree) for tree in (inputs.y0, inputs.params, inputs.controls))
     nudged = dataclasses.replace(inputs, y0=y0, params=params, controls=controls)
-    got = _values(runtime, problem, nudged, options)
-    pairs = zip(optree.tree_leaves(got), optree.tree_leaves(values), strict=True)
+    trees: Any = (_values(runtime, problem, nudged, options), values)
+    pairs: Any = zip(*map(optree.tree_leaves, trees), strict=True)
     found = max(measure(a, b, eps) for a, b in pairs) / _NUDGE
     return max(1.0, found) if math.isfinite(found) else 1.0

@@ -33,7 +33,7 @@ class Namespace(Manual):
 
     def asarray(self, array: Any) -> Any:
         """An array of the library on its default device, made from nested lists if it takes no NumPy arrays."""
-        values = np.asarray(array)
+        values: Any = np.asarray(array)
         kind = "complex" if np.iscomplexobj(values) else "float"
         width = {"f64": 64, "f32": 32}[self.precision] * (2 if kind == "complex" else 1)
         try:
@@ -52,8 +52,8 @@ class Namespace(Manual):
                 return values
         shape = tuple(map(int, array.shape))
         number = complex if "complex" in str(array.dtype) else float
-        values = [number(array[index]) for index in np.ndindex(shape)]
-        return np.asarray(values, dtype=str(array.dtype).split(".")[-1]).reshape(shape)
+        numbers = [number(array[index]) for index in np.ndindex(shape)]
+        return np.asarray(numbers, dtype=str(array.dtype).split(".")[-1]).reshape(shape)
 
 
 def find_namespace(name: str) -> Any:

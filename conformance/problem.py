@@ -100,6 +100,6 @@ def draw_inputs(problem: Problem, method: str, single: bool) -> Inputs:
         narrow = np.complex64 if np.iscomplexobj(leaf) else np.float32
         return leaf.astype(narrow).astype(leaf.dtype) if single else leaf
 
-    trees = (y0, params, optree.tree_map(cotangent, y0), controls)
+    trees: Any = (y0, params, optree.tree_map(cotangent, y0), controls)
     y0, params, ys_bar, controls = (optree.tree_map(rounded, tree) for tree in trees)
     return Inputs(y0, params, ts, ys_bar, controls)

@@ -208,7 +208,7 @@ class Torch:
         if controls is not None:
             options = {**options, "controls": controls}
         ys = self.frontend.solve(problem.field, y0, ts, params, **options).ys
-        like = {"y0_bar": y0, "params_bar": params, "ts_bar": ts, "controls_bar": controls}
+        like: Any = {"y0_bar": y0, "params_bar": params, "ts_bar": ts, "controls_bar": controls}
         leaves, spec = optree.tree_flatten(like)
         found = self.torch.autograd.grad(
             optree.tree_leaves(ys), leaves, optree.tree_leaves(ys_bar), allow_unused=True, materialize_grads=True

@@ -50,7 +50,8 @@ def integrate(
     """
     leaves, spec = optree.tree_flatten(y0)
     scheme = find_scheme(method)
-    carry, rows, n = (leaves,), [leaves], 0
+    carry: tuple[Leaves, ...] = (leaves,)
+    rows, n = [leaves], 0
     for start, end in pairwise(ts):
         h = (end - start) / steps
         for i in range(steps):

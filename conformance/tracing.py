@@ -122,7 +122,8 @@ def _solve_eager(runtime: Any, problem: Problem, inputs: Inputs, options: Option
     def note(t: Any, y: Tree, f: Tree, rest: tuple[Tree, ...]) -> None:
         to_numpy = runtime.to_numpy
         # A copy: the next step may reuse the memory.
-        trees = (optree.tree_map(lambda leaf: np.array(to_numpy(leaf)), tree) for tree in (y, f, rest))
+        given: Any = (y, f, rest)
+        trees = (optree.tree_map(lambda leaf: np.array(to_numpy(leaf)), tree) for tree in given)
         noted.append((float(t), *trees))
 
     y0, params, controls = (
@@ -228,7 +229,7 @@ def _pull(runtime: Any, field: Any, at: Evaluation, f_bar: Tree) -> list[Tree]:
         return [optree.tree_map(lambda leaf: np.array(runtime.to_numpy(leaf)), tree) for tree in filled]
 
 
-def _pull_torch(torch: Any, field: Any, t: Any, trees: list[Tree], bar: Tree) -> list[Tree]:
+def _pull_torch(torch: Any, field: Any, t: Any, trees: Any, bar: Tree) -> list[Tree]:
     leaves, spec = optree.tree_flatten(trees)
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     out = optree.tree_leaves(field(t.detach(), *spec.unflatten(leaves)))

@@ -70,7 +70,8 @@ def watch_torch(runtime: Any, problem: Problem, inputs: Inputs, options: dict[st
     """Every operation that is dispatched; times may be in double precision, so arrays of one axis less than two."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    torch, wide, reads = runtime.torch, [], 0
+    torch, reads = runtime.torch, 0
+    wide: list[str] = []
 
     class Noted(TorchDispatchMode):
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
