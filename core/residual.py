@@ -120,12 +120,12 @@ class Stack:
         """The way back from the last carry alone: (first carry as it came out, bars, what steps send to blocks)."""
 
         def step(stepper: Stepper, state: Any, row: Any, _: Any) -> Any:
-            carry, bars = state
+            carry, bars = state.pop()  # nobody else then holds the states behind
             carry, linearize = self._step_back(stepper, row, carry)
             bars, sent = self._pull(stepper, row, bars, linearize)
-            return (carry, bars), sent
+            return [(carry, bars)], sent
 
-        (first, bars), sent = self._back(step, (last, bars))
+        ((first, bars),), sent = self._back(step, [(last, bars)])
         return first, bars, sent
 
     def missed(self, first: Carry, x: State) -> Array:

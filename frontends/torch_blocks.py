@@ -31,21 +31,25 @@ class _Linearization:
     """A block at one point with its graph."""
 
     def __init__(self, blocks: Blocks, n: int, x: torch.Tensor, f: torch.Tensor) -> None:
-        self._blocks, self._n, self._x, self._f = blocks, n, x, f
+        self._blocks, self._n, self._x = blocks, n, x
+        self._edge = torch.autograd.graph.get_gradient_edge(f) if f.requires_grad else None
+        self._f: torch.Tensor | None = f.detach()
 
     @property
     def f(self) -> State:
-        """The value, without its graph."""
-        return (self._f.detach(),)
+        """The value, without its graph; gone once its cotangent was pulled back."""
+        assert self._f is not None
+        return (self._f,)
 
     def pull(self, f_bar: State) -> tuple[None, State, Cotangent]:
         """The cotangent of the block's input; those of its parameters and of the extra arguments are collected."""
-        if not self._f.requires_grad:
+        self._f = None
+        if self._edge is None:
             return None, (torch.zeros_like(self._x),), ()
         wanted = self._blocks.wanted_by(self._n)
-        found = torch.autograd.grad(self._f, [self._x, *wanted], f_bar, allow_unused=True)
-        self._blocks.collect(wanted, found[1:])
-        return None, (torch.zeros_like(self._x) if found[0] is None else found[0],), ()
+        x_bar, *found = torch.autograd.grad([self._edge], [self._x, *wanted], f_bar, allow_unused=True)
+        self._blocks.collect(wanted, found)
+        return None, (torch.zeros_like(self._x) if x_bar is None else x_bar,), ()
 
 
 class Blocks:

@@ -45,7 +45,7 @@ class Scale(NamedTuple):
     effort: Effort
 
 
-MAIN = Network(256, 256, 512, 384)
+MAIN = Network(256, 256, 1024, 192)
 SCALES = {
     "full": Scale((MAIN, Network(256, 64, 64, 128), Network(256, 500, 8, 500)), Effort(3, 7, 20.0)),
     "main": Scale((MAIN,), Effort(3, 7, 20.0)),
