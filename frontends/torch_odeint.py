@@ -287,7 +287,7 @@ def _until(
         raise InputError(f"{where}: t must have 2 entries with event_fn, the second for the direction; got {len(t)}.")
     leaf = y0[0] if isinstance(y0, tuple) else y0
     with torch.no_grad():
-        signs = event_fn(t[0].to(leaf.real.dtype), y0).sign().reshape(-1)
+        signs = event_fn(t[0].to(leaf.real), y0).sign().reshape(-1)
     if not bool(signs.all()):
         return t[0], _map(lambda leaf: torch.stack([leaf, leaf]), y0)
     adapted = Adapted(field, y0)
@@ -351,12 +351,12 @@ def _between(interp: str, field: Adapted, grid: torch.Tensor, ys: Any, t: torch.
         h = grid[k + 1] - grid[k]
         x = (t[place] - grid[k]) / h
         if interp == "linear":
-            rows.append(_map(lambda a, b, x=x: linear(x.to(a.real.dtype), a, b), y, y_next))
+            rows.append(_map(lambda a, b, x=x: linear(x.to(a.real), a, b), y, y_next))
         else:
             f, f_next = field.at(grid[k], y), field.at(grid[k + 1], y_next)
             rows.append(
                 _map(
-                    lambda a, fa, b, fb, x=x, h=h: cubic(x.to(a.real.dtype), h.to(a.real.dtype), a, fa, b, fb),
+                    lambda a, fa, b, fb, x=x, h=h: cubic(x.to(a.real), h.to(a.real), a, fa, b, fb),
                     y,
                     f,
                     y_next,

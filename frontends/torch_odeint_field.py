@@ -27,7 +27,7 @@ class Adapted(torch.nn.Module):
     def at(self, t: torch.Tensor, y: Any) -> Any:
         """dy/dt at a time of any dtype."""
         leaf = y[0] if self.is_tuple else y
-        return self(t.to(leaf.real.dtype), y, *(() if self.params is None else (self.params,)))
+        return self(t.to(leaf.real), y, *(() if self.params is None else (self.params,)))
 
 
 class Only:
