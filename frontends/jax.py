@@ -249,6 +249,22 @@ def solve(
             they need equal steps all over.
         steps: the number of equal steps between neighbouring ts, >= 1; or
         step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken. Not for traced ts.
+            Without both, a method with an error estimate takes adaptive steps; rtol to checkpoints are about these.
+        rtol, atol: tolerances, > 0: a step is accepted if its error, divided by atol + rtol max(|y_n|, |y_n+1|), has a
+            norm of at most 1. Numbers, arrays that broadcast to the leaves, or pytrees of them like y0; unless given
+            1e-6 and 1e-9, or 1e-4 and 1e-6 if any leaf is below double precision.
+        controller: a :class:`PIController` (the default) or :class:`PIDController`: how step sizes follow from errors,
+            their limits, times that steps must end at, discontinuities of the field.
+        save: the states at ts between steps: ``"interpolate"`` by the method's continuous extension, or ``"clip"``,
+            which lets a step end at each of ts.
+        max_steps: the most steps that may be tried, >= 1, rejected ones included; 4096 unless given. Memory is
+            set aside for as many.
+        checkpoints: how many states at most adaptive steps keep for the backward pass, >= 2; the steps between them are
+            taken once more there. Unless given, 4 sqrt(max_steps).
+        event: a function of what the field takes, an :class:`Event`, or a sequence of them; the first to change its
+            sign ends the adaptive solve. ``solution.event`` has its time and state.
+        dense: whether ``solution.interpolant`` is to be the solution as a function of time; adaptive steps only.
+        progress: whether to show a bar over the time; needs tqdm.
         adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps one
             state per step; ``"aca"`` too, and the intermediate values of one step in the backward pass; ``"stages"``
             all stage states; ``"revolve"``, or ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start;
@@ -260,9 +276,9 @@ def solve(
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
             ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes and two ts, as they
             assume a loss of the last state alone, and any adjoint but ``"backprop"``.
-        on_failure: ``"raise"`` a SolveError if the state becomes infinite or NaN, or ``"return"`` the status. Inside a
-            traced computation the status is an array and nothing is raised; the states stay infinite or NaN from the
-            failure on.
+        on_failure: ``"raise"`` a SolveError if the end is not reached with finite states, or ``"return"`` the status; from
+            the failure on states are NaN or infinite and, where steps are adaptive, have no gradient.
+            Inside a traced computation the status is an array and nothing is raised.
 
     Returns:
         The solution, a pytree; ``ys`` keeps the dtype of y0.
@@ -270,7 +286,9 @@ def solve(
     Raises:
         InputError: an argument breaks a rule above, or the method, its steps or its ts lack the correction, before
             any step is taken.
-        NonFiniteState: the state became infinite or NaN outside a traced computation, and on_failure is "raise".
+        NonFiniteState, MaxStepsReached, StepSizeUnderflow: the state became infinite or NaN; max_steps were tried; a
+            step had to be shorter than min_step, or than rounding in t allows; outside a traced computation, and
+            on_failure is "raise".
 
     Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations. A
     filter adds at most two VJPs and a solve, ``"consistent"`` a solve and a VJP per node (N + 10 for Adams-Bashforth

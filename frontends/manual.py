@@ -110,7 +110,7 @@ def solve(
     adjoint: str | Recovery = "auto",
     on_failure: str = "raise",
 ) -> Solution[Any]:
-    """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, on a fixed grid of steps.
+    """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, by fixed or adaptive steps.
 
     Args:
         field: ``field(t, y)``, followed by params and by the control of the time, in this order, where they are given:
@@ -127,19 +127,38 @@ def solve(
             ``"ab3"``, ``"ab4"``, ``"alf"``, ``"reversible_heun"``), a tableau or a method object. From leapfrog on
             they need equal steps all over.
         steps: the number of equal steps between neighbouring ts, >= 1; or
-        step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken.
+        step_size: the largest step size, > 0; the fewest equal steps not longer than it are taken. Without both, a
+            method with an error estimate takes adaptive steps; rtol to checkpoints are about these.
+        rtol, atol: tolerances, > 0: a step is accepted if its error, divided by atol + rtol max(|y_n|, |y_n+1|), has a
+            norm of at most 1. Numbers, arrays that broadcast to the leaves, or pytrees of them like y0; unless given
+            1e-6 and 1e-9, or 1e-4 and 1e-6 if any leaf is below double precision.
+        controller: a :class:`PIController` (the default) or :class:`PIDController`: how step sizes follow from errors,
+            their limits, times that steps must end at, discontinuities of the field.
+        save: the states at ts between steps: ``"interpolate"`` by the method's continuous extension, or ``"clip"``,
+            which lets a step end at each of ts.
+        max_steps: the most steps that may be tried, >= 1, rejected ones included; None for no limit.
+        checkpoints: how many states at most adaptive steps keep for the backward pass, >= 2; the steps between them are
+            taken once more there. None keeps all.
+        event: a function of what the field takes, an :class:`Event`, or a sequence of them; the first to change its
+            sign ends the adaptive solve. ``solution.event`` has its time and state.
+        dense: whether ``solution.interpolant`` is to be the solution as a function of time; adaptive steps only.
+        progress: whether to show a bar over the time; needs tqdm.
         adjoint: how a gradient would be computed; see :func:`solve_vjp`. A solve alone keeps nothing.
-        on_failure: ``"raise"`` a SolveError if the state becomes infinite or NaN, or ``"return"`` the status.
+        on_failure: ``"raise"`` a SolveError if the end is not reached with finite states, or ``"return"`` the status; from
+            the failure on states are NaN or infinite and, where steps are adaptive, have no gradient.
 
     Returns:
         The solution; ``ys`` keeps the dtype and device of y0.
 
     Raises:
         InputError: an argument breaks a rule above, before any step is taken.
-        NonFiniteState: the state became infinite or NaN, and on_failure is "raise".
+        NonFiniteState, MaxStepsReached, StepSizeUnderflow: the state became infinite or NaN; max_steps were tried; a
+            step had to be shorter than min_step, or than rounding in t allows; and on_failure is "raise".
 
     Cost: ``len(ts) - 1`` times steps times the method's stages field evaluations, one per step for leapfrog and for
-    Adams-Bashforth methods after their start; one state per time is held.
+    Adams-Bashforth methods after their start. Adaptive: the stages per step tried, less one that is known from the step
+    before, one for the first step size, and the extra stages of ``dopri8`` in steps that are read between their ends.
+    One state per time is held.
     Source: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, 2nd ed. 1993, sections II.1 and III.1.
 
     Example:
@@ -197,7 +216,9 @@ def solve_vjp(
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
             ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes and two ts, as they
             assume a loss of the last state alone.
-        y0, ts, params, controls, sampling, method, steps, step_size, on_failure: as for :func:`solve`.
+        y0, ts, params, controls, sampling, method, steps, step_size, rtol, atol, controller, save, max_steps,
+            checkpoints, event, dense, progress, on_failure: as for :func:`solve`. The gradient is that of the accepted
+            steps: what decides about step sizes has none.
 
     Returns:
         ``(solution, pullback)``. ``pullback(ys_bar)`` takes cotangents with the structure and shapes of
@@ -207,7 +228,7 @@ def solve_vjp(
     Raises:
         InputError: an argument breaks a rule, the field brings no VJP, or the method, its steps or its ts do not have
             the correction, before any step is taken.
-        NonFiniteState: as for :func:`solve`.
+        SolveError: as for :func:`solve`.
 
     Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations. A
     filter adds at most two VJPs and a solve, ``"consistent"`` a solve and a VJP per node (N + 10 for Adams-Bashforth
