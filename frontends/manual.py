@@ -144,8 +144,8 @@ def solve(
         dense: whether ``solution.interpolant`` is to be the solution as a function of time; adaptive steps only.
         progress: whether to show a bar over the time; needs tqdm.
         adjoint: how a gradient would be computed; see :func:`solve_vjp`. A solve alone keeps nothing.
-        on_failure: ``"raise"`` a SolveError if the end is not reached with finite states, or ``"return"`` the status; from
-            the failure on states are NaN or infinite and, where steps are adaptive, have no gradient.
+        on_failure: ``"raise"`` a SolveError if the end is not reached with finite states, or ``"return"`` the status;
+            from the failure on states are NaN or infinite and, where steps are adaptive, have no gradient.
 
     Returns:
         The solution; ``ys`` keeps the dtype and device of y0.

@@ -288,8 +288,8 @@ def solve(
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
             ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes and two ts, as they
             assume a loss of the last state alone, and any adjoint but ``"backprop"``.
-        on_failure: ``"raise"`` a SolveError if the end is not reached with finite states, or ``"return"`` the status; from
-            the failure on states are NaN or infinite and, where steps are adaptive, have no gradient.
+        on_failure: ``"raise"`` a SolveError if the end is not reached with finite states, or ``"return"`` the status;
+            from the failure on states are NaN or infinite and, where steps are adaptive, have no gradient.
 
     Returns:
         The solution; ``ys`` keeps the dtype and device of y0. Its ``stats`` grow when the backward pass runs, but for
