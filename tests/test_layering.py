@@ -23,11 +23,14 @@ FILES = sorted(path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / 
 ARRAY_API = {"array_api_compat", "array_api_extra"}
 MAY_IMPORT = {
     "core": ARRAY_API | {"checkpoint_schedules"},
-    "backends": ARRAY_API,
+    "backends": ARRAY_API | {"optree"},
     "frontends": ARRAY_API | {"optree"},
 }
 # Optional: what shows results is imported when it is called.
-SHOWS = {Path("frontends/validity_report.py"): {"rich", "matplotlib"}}
+SHOWS = {
+    Path("frontends/validity_report.py"): {"rich", "matplotlib"},
+    Path("frontends/progress.py"): {"tqdm"},
+}
 MAY_REACH = {
     "core": {"core"},
     "backends": {"core", "backends"},
