@@ -72,7 +72,9 @@ def _rerun(sweep: AdaptiveSweep, state: _Return, tape: Accepted, record: Record,
     base = n - n % distance
     is_stale = where & (base != state.base)
     first = ops.take(tape.kept, thinning.slot(ops, base, sweep.max_steps))
-    loop = (ops.choose(is_stale, lambda: base, lambda: n + 1), record.carry(first), state.rerun)
+    # The kept record itself needs no step: where the records of all steps are kept, none is taken again.
+    known = ops.put(state.rerun, 0, first, where=is_stale)
+    loop = (ops.choose(is_stale & (n > base), lambda: base, lambda: n + 1), record.carry(first), known)
 
     def redo(loop: Any) -> Any:
         m, carry, rerun = loop
