@@ -33,11 +33,12 @@ docs: $(VENV)/dev.stamp
 # What the papers claim, reproduced at a small scale; fails if a claim does.
 studies: $(VENV)/demo.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m studies.gradient_correction --quick
+	OMP_NUM_THREADS=1 $(BIN)/python -m studies.resnet_ode --quick
 	OMP_NUM_THREADS=1 $(BIN)/python -m studies.valid_ode --quick
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing janode with its extras into $(VENV): minutes on a fresh machine, once."
-	$(PIP) -c constraints.txt -e '.[torch,jax,cli,plot]' scipy
+	$(PIP) -c constraints.txt -e '.[torch,jax,cli,plot]' scipy scikit-learn
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python

@@ -54,6 +54,7 @@ def peak_bytes(depth: int, sizes: tuple[int, int, int], scheme: str, adjoint: st
     block = torch.nn.Sequential(torch.nn.Linear(size, width), torch.nn.Tanh(), torch.nn.Linear(width, size)).to(device)
     stack = jo.ResidualStack([block] * depth, scheme, adjoint)
     x = torch.ones(batch, size, device=device, requires_grad=True)
-    with LiveBytes([x, *stack.parameters()]) as live:
+    with warnings.catch_warnings(), LiveBytes([x, *stack.parameters()]) as live:
+        warnings.simplefilter("ignore", RuntimeWarning)
         stack(x).sum().backward()
     return live.peak
