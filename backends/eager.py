@@ -37,7 +37,7 @@ class EagerBackend:
             state = body(state)
         return state
 
-    def scalar(self, value: Array) -> float:
+    def scalar(self, value: Array) -> Any:
         """A Python float."""
         return float(value)
 
@@ -130,7 +130,7 @@ class EagerBackend:
             return xp.sum(xp.real(left) * xp.real(right)) + xp.sum(xp.imag(left) * xp.imag(right))
         return xp.sum(self._widened(left) * self._widened(right))
 
-    def all_finite(self, states: State) -> bool:
+    def all_finite(self, states: State) -> Any:
         """Reads one truth value per leaf."""
         return all(bool(self.xp.all(self.xp.isfinite(leaf))) for leaf in states)
 

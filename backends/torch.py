@@ -18,7 +18,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 class TorchBackend(EagerBackend):
     """Differs from the generic backend in speed only."""
 
-    def scalar(self, value: torch.Tensor) -> float:
+    def scalar(self, value: torch.Tensor) -> Any:
         """A Python float."""
         return value.item()
 
@@ -73,7 +73,7 @@ class TorchBackend(EagerBackend):
             return t.to(dtype=dtype, device=like.device)
         return torch.full((), t, dtype=dtype, device=like.device)
 
-    def all_finite(self, states: State) -> bool:
+    def all_finite(self, states: State) -> Any:
         """Reads one truth value per leaf; tensors without data pass."""
         return all(leaf.is_meta or bool(torch.isfinite(leaf.detach()).all()) for leaf in states)
 

@@ -116,12 +116,14 @@ class TorchRowsBackend(TorchBackend):
 
     def stack(self, buffer: Any) -> State:
         """The tensors themselves."""
-        return optree.tree_unflatten(buffer.spec, buffer.leaves)
+        stacked: Any = optree.tree_unflatten(buffer.spec, buffer.leaves)
+        return stacked
 
     def unstack(self, states: State) -> Any:
         """A buffer of these tensors."""
-        leaves, spec = optree.tree_flatten(tuple(states))
-        return Rows(list(leaves), spec)
+        leaves: list[Any]
+        leaves, spec = optree.tree_flatten(tuple(states))  # type: ignore[arg-type]
+        return Rows(leaves, spec)
 
     def linear_combination(
         self, base: State | None, scale: Any, coefficients: Sequence[Any], terms: Sequence[State]

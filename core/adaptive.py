@@ -57,7 +57,7 @@ class Walk(NamedTuple):
 class AdaptiveSweep(Sweep):
     """One solve whose steps follow from the error; ``grid`` says at which times they must end."""
 
-    grid: Stops
+    grid: Stops  # type: ignore[assignment]
     control: PIDController
     tolerances: Tolerances
     max_steps: int

@@ -109,7 +109,8 @@ def total(ops: Backend, left: Sequence[Dense], right: Sequence[Dense]) -> list[D
 
     return [
         Dense(
-            *plus((a.t, a.h), (b.t, b.h)),
+            plus((a.t,), (b.t,))[0],
+            plus((a.h,), (b.h,))[0],
             plus(a.y, b.y),
             tuple(plus(k, m) for k, m in zip(a.slopes, b.slopes, strict=True)),
         )

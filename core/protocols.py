@@ -162,6 +162,9 @@ class Record(Protocol):
     def keep(self, carry: Carry, evaluations: Sequence[Any]) -> Any:
         """What is kept of a step that another took."""
 
+    def carry(self, record: Any) -> Carry:
+        """The carry that a record was made from."""
+
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """Gives the linearization of stage i; asked for once each, last stage first."""
 

@@ -50,8 +50,12 @@ class Stages:
     A subclass gives the abscissae ``c`` of the stages that are evaluated, and the rows of a and b of a tableau.
     """
 
-    c: tuple[float, ...]
     tableau: Tableau
+
+    @property
+    def c(self) -> tuple[float, ...]:
+        """The abscissae of the stages that are evaluated."""
+        raise NotImplementedError
 
     @cached_property
     def _rows(self) -> tuple[Sparse, ...]:

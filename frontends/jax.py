@@ -29,6 +29,7 @@ from janode.core.events import Event, read_events
 from janode.core.failures import raise_failure
 from janode.core.grids import check_equal_steps
 from janode.core.methods import find_method
+from janode.core.ode_gap import OdeGap
 from janode.core.protocols import Array, Method, State
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
@@ -41,7 +42,7 @@ from .jax_controls import Diagnosis, control_times, diagnose_controls, refine_co
 from .jax_field import close
 from .jax_odeint import odeint
 from .jax_problem import Problem
-from .jax_residual import OdeGap, ode_gap, residual_errors, residual_stack
+from .jax_residual import ode_gap, residual_errors, residual_stack
 from .jax_steps import MAX_STEPS, AdaptiveSteps, FixedSteps
 from .jax_taps import ContinuousSolution, close_events, event_result
 from .jax_validity import checksum, relative_distance, starting_step, validate

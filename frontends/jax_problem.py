@@ -126,8 +126,8 @@ class Problem:
         def fwd(*primals: Any) -> tuple[Any, Any]:
             values = jax.tree.map(lambda leaf: leaf.value, primals, is_leaf=lambda leaf: hasattr(leaf, "perturbed"))
             wanted = _Wanted((primals[0].perturbed, *(leaf.perturbed for leaf in primals[2])))
-            ts, y0, *others = values
-            sweep = self.sweep(ts, *others, wanted[0], wanted[1:])
+            ts, y0, theta, constants, controls, arrays = values
+            sweep = self.sweep(ts, theta, constants, controls, arrays, wanted[0], wanted[1:])
             outputs, tape = recovery.forward(sweep, y0)
             return _reported(sweep, outputs), (wanted, values, tape)
 

@@ -72,11 +72,13 @@ class _Program:
         """The steps for these arrays."""
         method = find_scheme(WHERE, self.scheme)
         if self.is_listed:
-            fields = [JaxField(*each, False, wanted) for each in zip(self.closed, constants, strict=True)]
+            fields: list[Any] = [JaxField(*each, False, wanted) for each in zip(self.closed, constants, strict=True)]
             last = self.num_blocks - 1
             rows: tuple[Any, ...] = ([*range(last + 1)], [*range(1, last + 1), last])
-            return Stack(_Unrolled(), method, _Blocks(fields, shared, params), self.step, last + 1, rows)
-        blocks = _Blocks([JaxField(self.closed[0], constants, False, wanted)], shared, None)
+            backend: Any = _Unrolled()
+            listed: Any = _Blocks(fields, shared, params)
+            return Stack(backend, method, listed, self.step, last + 1, rows)
+        blocks: Any = _Blocks([JaxField(self.closed[0], constants, False, wanted)], shared, None)
         rows = (
             (params, tuple(jnp.concatenate([leaf[1:], leaf[-1:]]) for leaf in params)) if self.has_ends else (params,)
         )
@@ -312,7 +314,8 @@ def ode_gap(
     if not program.is_listed:
         rows = [tuple(leaf[n] for leaf in given) for n in range(program.num_blocks)]
         field: Any = _Compiled(stack.field)
-        stack = replace(stack, backend=_Unrolled(), field=field, rows=(rows, [*rows[1:], rows[-1]]))
+        backend: Any = _Unrolled()
+        stack = replace(stack, backend=backend, field=field, rows=(rows, [*rows[1:], rows[-1]]))
     return measure(stack, state, rows, substeps)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from janode.core.adaptive import AdaptiveSweep
 from janode.core.errors import InputError
 from janode.core.events import Event, Happened, Watch, read_events
 from janode.core.interpolation import ContinuousSolution
 from janode.core.protocols import Array, State
 from janode.core.solution import EventResult, Report
+from janode.core.sweep import Sweep
 from janode.core.taps import KeepDense, Tap
 
 from .trees import Tree
@@ -61,7 +61,7 @@ class Taps:
         return ContinuousSolution(sweep.backend, sweep.pair, report.dense, end, self.state.build)
 
     def pull_event(
-        self, sweep: AdaptiveSweep, happened: Happened, event_bar: Any, theta: State
+        self, sweep: Sweep, happened: Happened, event_bar: Any, theta: State
     ) -> tuple[State, tuple[Any, ...]]:
         """(cotangent of the state with the time held fixed, cotangents of params) of those of the event (t, y).
 

@@ -19,12 +19,13 @@ class Bar:
 
     def __init__(self) -> None:
         try:
-            from tqdm.auto import tqdm
+            from tqdm.auto import tqdm  # type: ignore[import-untyped]
         except ImportError:
             raise InputError(
                 'solve: progress=True must have tqdm; got an environment without it. Install "janode[cli]".'
             ) from None
-        self._tqdm, self._bar = tqdm, None
+        self._tqdm = tqdm
+        self._bar: Any = None
 
     def at(self, t: Any, t0: Any, t1: Any) -> None:
         """Show that the solve is at t on its way from t0 to t1; a solve that starts again gets a bar of its own."""

@@ -12,6 +12,7 @@ from janode.core.errors import (
     StepSizeUnderflow,
 )
 from janode.core.events import Event
+from janode.core.ode_gap import OdeGap
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 from janode.core.solution import Solution, Stats
@@ -23,7 +24,7 @@ from .torch_odeint import odeint, odeint_adjoint, odeint_dense, odeint_event
 from .torch_residual import ResidualStack, deepen
 from .torch_resnet import from_resnet
 from .torch_solve import solve
-from .torch_stack_reports import GradientGap, OdeGap, gradient_gap, kept_bytes, ode_gap, reconstruction_errors
+from .torch_stack_reports import GradientGap, gradient_gap, kept_bytes, ode_gap, reconstruction_errors
 from .torch_validity import checksum, relative_distance, starting_step, validate
 from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
 from .validity_report import plot_validity, show_validity

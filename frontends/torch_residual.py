@@ -153,7 +153,7 @@ class ResidualStack(torch.nn.Module):
             raise InputError(
                 f"ResidualStack: x must be a real or complex floating-point tensor; got {got}. Convert it."
             )
-        blocks = Blocks(self.blocks, x, Tree(extra, "extra"))
+        blocks = Blocks(list(self.blocks), x, Tree(extra, "extra"))
         stack = self.steps(blocks)
         wants = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in (x, *blocks.inputs))
         if self.adjoint == "backprop" or not wants:
@@ -166,7 +166,7 @@ class ResidualStack(torch.nn.Module):
         self.stats = job.stats
         return _Run.apply(job, x, *blocks.inputs)[0]
 
-    def steps(self, blocks: Blocks) -> Stack:
+    def steps(self, blocks: Any) -> Stack:
         """The steps that the stack takes with these blocks."""
         count = len(self.blocks)
         rows = [Visit(n, 2 * n) for n in range(count)], [Visit(min(n + 1, count - 1), 2 * n + 1) for n in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -35,7 +36,8 @@ def is_residual_block(module: torch.nn.Module) -> bool:
         return False
     if getattr(module, "downsample", module) is not None:
         return False
-    convolutions = [part for part in (module.conv1, module.conv2, getattr(module, "conv3", None)) if part is not None]
+    parts: tuple[Any, ...] = (module.conv1, module.conv2, getattr(module, "conv3", None))
+    convolutions = [part for part in parts if part is not None]
     if not all(isinstance(part, torch.nn.modules.conv._ConvNd) for part in convolutions):
         return False
     strides = {stride for part in convolutions for stride in part.stride}

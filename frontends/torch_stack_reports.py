@@ -37,7 +37,7 @@ class GradientGap:
 @contextlib.contextmanager
 def _looking(stack: ResidualStack, x: torch.Tensor, extra: Any) -> Any:
     """The steps of a stack that change neither statistics nor the stream of random numbers."""
-    blocks = Blocks(stack.blocks, x, Tree(extra, "extra"))
+    blocks = Blocks(list(stack.blocks), x, Tree(extra, "extra"))
     blocks.begin_backward()
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []), torch.no_grad():
         yield stack.steps(blocks)
@@ -102,7 +102,8 @@ def gradient_gap(stack: ResidualStack, x: torch.Tensor, *extra: Any) -> Gradient
                 output = other(x, *extra)
             bars = torch.autograd.grad(output, wanted, output.detach(), allow_unused=True)
         found.append([torch.zeros_like(leaf) if bar is None else bar for bar, leaf in zip(bars, wanted, strict=True)])
-        error = other.stats.reconstruction_error if adjoint == "reconstruct" else error
+        if adjoint == "reconstruct":
+            error = other.stats.reconstruction_error or 0.0
     near, exact = found
     size, length = _pair(exact, exact), _pair(near, near)
     off = [a - b for a, b in zip(near, exact, strict=True)]
