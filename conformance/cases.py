@@ -45,7 +45,7 @@ _THOROUGH = ("rk4", "dopri5")
 """Methods that meet every preset on every problem at level standard."""
 _VARIED = ("euler", "heun2", "leapfrog", "ab3", "alf", "reversible_heun", "reversible(tsit5)")
 """Methods that meet every preset on the problems of _COVERING at level standard, one for each way to step."""
-_COVERING = ("affine", "lotka_volterra", "steered")
+_COVERING = ("affine", "lotka_volterra", "steered", "adaptive")
 """Problems that meet every method at level standard."""
 _SMOKE = {
     ("affine", "leapfrog", "symplectic", ""),
@@ -92,7 +92,7 @@ class Case(NamedTuple):
         problem = PROBLEMS[self.problem]
         sampling = "" if problem.controls is None else problem.sampling
         correction = self.aspect if self.aspect in CORRECTIONS else ""
-        return refusal(self.method, self.preset, correction, sampling)
+        return refusal(self.method, self.preset, correction, sampling, problem.tolerances is not None)
 
 
 class Selection(NamedTuple):
@@ -170,6 +170,7 @@ def reference_cases(cases: Sequence[Case]) -> list[Case]:
             found[Case(*case.pair, "order", case.aspect)] = None
         elif not case.aspect:
             checks = ("textbook",) if problem.solution is None else ("exact", "textbook")
+            checks = checks if problem.tolerances is None else ("tolerance",)
             found |= {Case(*case.pair, check): None for check in checks}
             if is_approximate(case.method, case.preset) and case.method in TABLEAUS:
                 found[Case(*case.pair, "order", case.preset)] = None

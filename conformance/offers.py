@@ -30,9 +30,10 @@ def presets() -> tuple[str, ...]:
 
 
 @functools.cache
-def refusal(method: str, preset: str, correction: str = "", sampling: str = "") -> str:
-    """Why a method does not have a preset, a correction or controls sampled so; "" if it does."""
-    options: dict[str, Any] = {"method": method, "steps": _MANY_STEPS, "adjoint": preset}
+def refusal(method: str, preset: str, correction: str = "", sampling: str = "", is_adaptive: bool = False) -> str:
+    """Why a method does not have a preset, a correction, controls sampled so or adaptive steps; "" if it does."""
+    stepping: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3} if is_adaptive else {"steps": _MANY_STEPS}
+    options: dict[str, Any] = {"method": method, "adjoint": preset, **stepping}
     field = _PLAIN
     if sampling:
         times = jo.control_times(method, [0.0, 1.0], steps=_MANY_STEPS, sampling=sampling)

@@ -30,6 +30,7 @@ Values = dict[str, Tree]
 _REFINEMENT = {1: 32, 2: 8, 3: 4, 4: 2, 5: 4, 8: 2}
 _LARGEST_ERROR = 0.05
 _ORDER_LOST = 0.7
+_TIGHTER, _ERROR_PER_TOLERANCE, _MORE_STEPS = 64.0, 400.0, 1.5
 _HIGHEST_CORRECTED = 4
 """Corrected gradients between the ends of steps are interpolated: none is asked to be of a higher order."""
 
@@ -64,7 +65,7 @@ class ReferenceCheck:
         if case.preset == "order":
             check = _check_correction if case.aspect in CORRECTIONS else _check_reconstruction
             return {case.aspect: check(problem, case.method, case.aspect)}
-        run = {"exact": _check_order, "textbook": _check_textbook}[case.preset]
+        run = {"exact": _check_order, "textbook": _check_textbook, "tolerance": _check_tolerance}[case.preset]
         return {case.preset: run(problem, case.method)}
 
 
@@ -105,6 +106,31 @@ def _check_order(problem: Problem, method: str) -> list[Difference]:
     # A multistep method needs finer steps than a one-step method of its order.
     steps = problem.steps * _REFINEMENT[order] * (1 if method in TABLEAUS else 4)
     return _order_shows("ys", order, steps, problem.condition, errors)
+
+
+def _check_tolerance(problem: Problem, method: str) -> list[Difference]:
+    """The error of adaptive steps is near their tolerance, and falls with it; the steps are as many as an order takes.
+
+    An estimate of the error that is of a lower order than it should be shows in the number of steps.
+    """
+    inputs = draw_inputs(problem, method, single=False)
+    assert problem.tolerances is not None
+    assert problem.solution is not None
+    expected = _flat(problem.solution(inputs.y0, inputs.params, inputs.ts))
+    errors, counts = [], []
+    for share in (1.0, 1.0 / _TIGHTER):
+        rtol, atol = (share * tolerance for tolerance in problem.tolerances)
+        found = jo.solve(problem.field, inputs.y0, inputs.ts, inputs.params, method=method, rtol=rtol, atol=atol)
+        errors.append(measure(_flat(found.ys), expected, EPS["f64"]))
+        counts.append(float(found.stats.num_accepted))
+    order = TABLEAUS[method].embedded_order + 1
+    allowed = _ERROR_PER_TOLERANCE * problem.tolerances[0] / EPS["f64"]
+    most = _MORE_STEPS * _TIGHTER ** (1 / order) * counts[0]
+    return [
+        Difference("ys", errors[0], allowed),
+        Difference("ys at a tighter tolerance", errors[1], allowed / _TIGHTER),
+        Difference("number of steps", counts[1], most),
+    ]
 
 
 def _check_correction(problem: Problem, method: str, correction: str) -> list[Difference]:

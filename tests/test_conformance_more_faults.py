@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from fractions import Fraction
 from typing import Any
 
 import array_api_strict
@@ -17,6 +18,7 @@ from janode.core import corrected
 from janode.core.controls import NodeLayout
 from janode.core.grids import FixedGrid
 from janode.core.reversible import ReversibleCoupling
+from janode.core.tableaus import TABLEAUS
 
 from .test_conformance_faults import FAILED as STRICT_CELL
 from .test_conformance_faults import (
@@ -135,6 +137,17 @@ def times_of_another_dtype(patch: Patch) -> None:
             return np.full(like.shape, t, dtype=np.float64)
 
     change_backend(patch, "numpy", Widens)
+
+
+@fault(
+    f"{NUMPY} --select adaptive/dopri5/symplectic", "reference/adaptive/dopri5/tolerance: tolerance: number of steps:"
+)
+def wrong_error_estimate(patch: Patch) -> None:
+    right, slip = TABLEAUS["dopri5"], Fraction(1, 100)
+    assert right.b_error is not None
+    first, second, third, *others = right.b_error
+    wrong = dataclasses.replace(right, b_error=(first + slip, second, third - slip, *others))
+    patch.setitem(TABLEAUS, "dopri5", wrong)
 
 
 HOST = "affine/dopri5/symplectic/host_reads"

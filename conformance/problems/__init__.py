@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ..problem import Problem
 from .affine import AFFINE
 from .linear import LINEAR
@@ -13,7 +15,10 @@ from .stack import STACK
 from .steered import STEERED
 from .van_der_pol import VAN_DER_POL
 
+ADAPTIVE = dataclasses.replace(LOTKA_VOLTERRA, name="adaptive", tolerances=(1e-5, 1e-7), condition=1024.0)
+"""Lotka-Volterra with steps of the controller's own; they amplify rounding errors, and so its condition is larger."""
+
 PROBLEMS: dict[str, Problem] = {
     problem.name: problem
-    for problem in (AFFINE, LOTKA_VOLTERRA, VAN_DER_POL, LORENZ, ROTATION, LINEAR, NETWORK, STEERED, STACK)
+    for problem in (AFFINE, LOTKA_VOLTERRA, VAN_DER_POL, LORENZ, ROTATION, LINEAR, NETWORK, STEERED, STACK, ADAPTIVE)
 }
