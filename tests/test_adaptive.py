@@ -25,7 +25,7 @@ STOPS = {
     "stops": jo.PIController(step_ts=[0.7], jump_ts=[0.5, 1.1], first_step=1.0),
 }
 LOOSE = {"rtol": 1e-3, "atol": 1e-4}
-ADJOINTS = ("backprop", "stages", "aca", "symplectic", "restart")
+ADJOINTS = ("backprop", "stages", "aca", "symplectic", "restart", "revolve")
 
 
 def weights(shape: Sequence[int]) -> np.ndarray:

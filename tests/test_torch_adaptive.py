@@ -15,7 +15,7 @@ import janode.torch as jo
 from .adaptive_problems import PAIRS, PARAMS, PENDULUM, TIMES, Y0, pendulum
 
 torch.set_num_threads(1)
-PRESETS = ("stages", "aca", "symplectic", "restart")
+PRESETS = ("stages", "aca", "symplectic", "restart", "revolve")
 LOOSE = {"rtol": 1e-3, "atol": 1e-4}
 STOPS = jo.PIController(step_ts=[0.7], jump_ts=[0.5, 1.1], first_step=1.0)
 
