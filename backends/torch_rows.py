@@ -32,6 +32,8 @@ class TorchRowsBackend(TorchBackend):
         super().__init__(xp, "torch")
         self._size, self._device = size, device
         self._lanes = torch.arange(size, device=device)
+        self._reads_cheaply = device.type == "cpu"
+        self._constants: dict[Any, torch.Tensor] = {}
 
     def while_loop(self, condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
         """Until the condition holds in no lane: one host read per pass."""
@@ -55,6 +57,11 @@ class TorchRowsBackend(TorchBackend):
         """Lane by lane; buffers are those of ``then``."""
         if not isinstance(condition, torch.Tensor):
             return then() if condition else otherwise()
+        if self._reads_cheaply:  # most conditions hold in all lanes or in none
+            if condition.all():
+                return then()
+            if not condition.any():
+                return otherwise()
         new, spec = optree.tree_flatten(then(), none_is_leaf=True)
         old = optree.tree_leaves(otherwise(), none_is_leaf=True)
         chosen = [self._chosen(condition, a, b) for a, b in zip(new, old, strict=True)]
@@ -70,8 +77,15 @@ class TorchRowsBackend(TorchBackend):
     def _tensor(self, value: Any) -> torch.Tensor:
         if isinstance(value, torch.Tensor):
             return value
-        dtype = torch.float64 if isinstance(value, float) else None
-        return torch.tensor(value, dtype=dtype, device=self._device)
+        key = type(value), value
+        if key not in self._constants:
+            dtype = torch.float64 if isinstance(value, float) else None
+            self._constants[key] = torch.tensor(value, dtype=dtype, device=self._device)
+        return self._constants[key]
+
+    def expanded(self, value: Any) -> torch.Tensor:
+        """One number for each lane."""
+        return self._tensor(value).expand(self._size).clone()
 
     def buffer(self, length: int, row: State) -> Any:
         """Tensors of this many rows."""

@@ -55,6 +55,12 @@ def in_lanes(sweep: Sweep, device: torch.device) -> Sweep:
     return replace(sweep, grid=stops, ts=ts, known_ts=ts)
 
 
+def of_every_lane(report: Report, backend: TorchRowsBackend) -> Report:
+    """The report with one number for each sample, also where all have the same."""
+    names = ("status", "num_accepted", "num_rejected", "time")
+    return report._replace(**{name: backend.expanded(getattr(report, name)) for name in names})
+
+
 def failed(report: Report) -> Report | None:
     """The report of the first sample that failed, or None."""
     if not isinstance(report.status, torch.Tensor):

@@ -19,6 +19,7 @@ from janode.core.controls import Controls
 from janode.core.corrected import find_correction
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
+from janode.core.knots import Knots, Weights, check_knots, stop_at_knots
 from janode.core.methods import find_method
 from janode.core.protocols import Method, Recovery, State
 from janode.core.records import Nothing
@@ -29,9 +30,10 @@ from janode.core.stepping import Stepping, make_sweep, with_controls
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
+from .knots import KnotsField
 from .progress import shown
 from .torch_field import TorchField
-from .torch_lanes import failed, in_lanes, lanes_backend
+from .torch_lanes import failed, in_lanes, lanes_backend, of_every_lane
 from .torch_refusals import only_once, refuse_hooks, refuse_transforms
 from .torch_taps import Extras, Taps
 from .torch_watch import NewCaptures
@@ -153,6 +155,8 @@ class _Solve(torch.autograd.Function):
 
 
 def _implicit_parameters(field: Callable[..., Any]) -> list[torch.Tensor]:
+    if isinstance(field, KnotsField):
+        return _implicit_parameters(field.field)
     owner = field if isinstance(field, torch.nn.Module) else getattr(field, "__self__", None)
     if not isinstance(owner, torch.nn.Module):
         return []
@@ -341,13 +345,22 @@ def solve_as(
     name, recovery = find_adjoint(adjoint, find_method(method))
     arguments.check_correction("solve", correction, name)
     arguments.check_on_failure("solve", on_failure)
-    state, tree, nodes = Tree(y0, "y0"), Tree(params, "params"), Tree(controls, "controls")
+    state, tree = Tree(y0, "y0"), Tree(params, "params")
+    has_knots = isinstance(controls, Knots)
+    nodes = Tree(controls.values, "controls.values") if has_knots else Tree(controls, "controls")
     _check_tensors(state, tree, nodes)
     arguments.check_field("solve", field)
     times = _read_times(ts)
     chosen, backend = find_method(method), find_backend("torch")
     check_start("solve", backend, state.leaves)
     taps = Taps(stepping.event, stepping.dense, state, params)
+    if has_knots:
+        check_knots("solve", controls, nodes.leaves, nodes.paths, sampling)
+        stepping = stop_at_knots("solve", controls, stepping, chosen, times)
+        weights = Weights(controls, xp, backend.time(0.0, state.leaves[arguments.widest(state.leaves, xp)]))
+        field = KnotsField(field, params is not None, xp, weights, nodes.flatten, nodes.build)
+        params = (params, controls.values)
+        tree, nodes = Tree(params, "params"), Tree(None, "controls")
     captured: list[torch.Tensor] = []
     wasted = 0
     while True:
@@ -360,6 +373,8 @@ def solve_as(
             break
         except NewCaptures as found:
             captured, wasted = captured + found.tensors, seen.stats.num_field_evals
+    if stepping.batch_axis is not None:
+        report = of_every_lane(report, sweep.backend)  # type: ignore[arg-type]
     seen.stats.count(report)
     solution: Solution[Any] = Solution(ts, state.build(ys), seen.stats, report.status)
     failure = failed(report)

@@ -68,6 +68,13 @@ def test_a_sample_that_fails_is_an_error() -> None:
         jo.solve(lambda t, y: y**2, torch.tensor([[0.1], [1.0]], dtype=torch.float64), [0.0, 2.0], batch_axis=0)
 
 
+def test_counts_and_status_are_those_of_each_sample_also_where_all_are_alike() -> None:
+    solution = jo.solve(lambda t, y: -y, torch.ones(3, 2, dtype=torch.float64), [0.0, 1.0], batch_axis=0)
+    assert solution.status.tolist() == [0, 0, 0]
+    assert solution.stats.num_rejected.tolist() == [0, 0, 0]
+    assert len(set(solution.stats.num_accepted.tolist())) == 1
+
+
 def test_the_dtype_of_a_state_is_kept() -> None:
     solution = jo.solve(lambda t, y: -y * t[:, None], torch.ones(3, 2), [0.0, 1.0], batch_axis=0)
     assert solution.ys.dtype == torch.float32
