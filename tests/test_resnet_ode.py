@@ -90,7 +90,7 @@ def test_stored_results_are_of_the_study_as_it_is(folder: str, scale: study.Scal
         ("gap/signs", "relative", [0.8, 0.4, 0.2, 0.1], "random signs: order"),
         ("gradient/euler", "errors", [1e-2] * 5, "Euler: order"),
         ("gradient/heun", "errors", [16e-2, 8e-2, 4e-2, 2e-2, 1e-2], "Heun: order"),
-        ("linear/200", "smoothness", [1.5], "largest N max"),
+        ("linear/200", "smoothness", [1.5], "largest jump times N in training"),
     ],
 )
 def test_false_claim_fails(part: str, key: str, value: list[float], text: str) -> None:
