@@ -256,7 +256,7 @@ def refuse_controls(where: str) -> NoReturn:
     """Refuse controls at the nodes of steps that nobody knows yet."""
     raise InputError(
         f"{where}: controls must come with fixed steps, for they belong to the times that the steps sample; got "
-        "adaptive ones. Give steps or step_size."
+        "adaptive ones. Give steps or step_size, or controls on Knots."
     )
 
 

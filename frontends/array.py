@@ -12,6 +12,7 @@ from janode.core.errors import (
     StepSizeUnderflow,
 )
 from janode.core.events import Event
+from janode.core.knots import Knots
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 
@@ -42,6 +43,7 @@ __all__ = [
     "Gradients",
     "InputError",
     "JanodeError",
+    "Knots",
     "MaxStepsReached",
     "NonFiniteState",
     "PIController",

@@ -28,6 +28,7 @@ from janode.core.errors import (
 from janode.core.events import Event, read_events
 from janode.core.failures import raise_failure
 from janode.core.grids import check_equal_steps
+from janode.core.knots import Knots
 from janode.core.methods import find_method
 from janode.core.ode_gap import OdeGap
 from janode.core.protocols import Array, Method, State
@@ -40,6 +41,7 @@ from janode.core.tableaus import Tableau
 from .jax_cache import program
 from .jax_controls import Diagnosis, control_times, diagnose_controls, refine_controls
 from .jax_field import close
+from .jax_knots import on_knots
 from .jax_odeint import odeint
 from .jax_problem import Problem
 from .jax_residual import ode_gap, residual_errors, residual_stack
@@ -58,6 +60,7 @@ __all__ = [
     "Event",
     "InputError",
     "JanodeError",
+    "Knots",
     "MaxStepsReached",
     "NonFiniteState",
     "OdeGap",
@@ -242,7 +245,8 @@ def solve(
         params: any pytree, such as an Equinox module; its inexact arrays and Python floats get gradients, and what else
             is in it, such as integers, functions and random keys, reaches the field as it is.
         controls: parameters that depend on time: any pytree of real or complex floating-point arrays whose leading axis
-            has one entry per node, or None. The field gets one entry as its last argument.
+            has one entry per node; or :class:`Knots`, for adaptive steps too; or None. The field gets one entry, or
+            the control at t, as its last argument.
         sampling: ``"nodes"``, one control for each time at which the method samples the field, or ``"steps"``, one for
             each step; :func:`control_times` gives their times.
         method: a method's name (of a tableau, ``"reversible(...)"`` with one in it, ``"leapfrog"``, ``"ab2"``,
@@ -325,10 +329,15 @@ def solve(
     arguments.check_state("solve", state, jnp, paths)
     chosen, backend = find_method(method), find_backend("jax")
     stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense)
+    args = () if params is None else (params,)
+    if isinstance(controls, Knots):
+        like = state[arguments.widest(state, jnp)]
+        field, values, stepping = on_knots(controls, field, bool(args), ts, stepping, chosen, sampling, like)
+        params, controls = (params, values), None
     times, taken, checks_times = _times(ts, stepping, chosen)
     _check_start(state)
     clock = arguments.widest(state, jnp)
-    events, args = read_events("solve", event), () if params is None else (params,)
+    events = read_events("solve", event)
     own: Any = None
     if isinstance(taken, AdaptiveSteps):
         constants: Sequence[Array] = ()

@@ -15,6 +15,7 @@ from janode.core.controllers import PIDController
 from janode.core.corrected import find_correction
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
+from janode.core.knots import Knots, check_knots, stop_at_knots
 from janode.core.methods import find_method
 from janode.core.protocols import Array, Method, Recovery
 from janode.core.records import Nothing
@@ -25,6 +26,7 @@ from janode.core.stepping import Stepping, make_sweep, with_controls
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
+from .knots_manual import on_knots
 from .manual_field import Field, ManualField
 from .manual_taps import Taps
 from .progress import shown
@@ -46,7 +48,9 @@ def _prepare(
     """Check every argument and put the solve together; no field evaluation yet."""
     arguments.check_field(where, field)
     arguments.check_on_failure(where, on_failure)
-    state, tree, control_tree = Tree(y0, "y0"), Tree(params, "params"), Tree(controls, "controls")
+    state, tree = Tree(y0, "y0"), Tree(params, "params")
+    has_knots = isinstance(controls, Knots)
+    control_tree = Tree(controls.values, "controls.values") if has_knots else Tree(controls, "controls")
     leaves = state.leaves + tree.leaves + control_tree.leaves
     paths = state.paths + tree.paths + control_tree.paths
     xp = arguments.find_namespace(where, leaves, paths) if state.leaves else None
@@ -56,9 +60,14 @@ def _prepare(
     times = arguments.read_times(where, ts)
     chosen, backend = find_method(method), array_backend(xp)
     clock = arguments.widest(state.leaves, xp)
+    taps = Taps(where, stepping.event, stepping.dense, state, tree)
+    if has_knots:
+        check_knots(where, controls, control_tree.leaves, control_tree.paths, sampling)
+        stepping = stop_at_knots(where, controls, stepping, chosen, times)
+        field = on_knots(field, controls, control_tree, params is not None, backend, state.leaves[clock])
+        tree, control_tree, controls = Tree((params, controls.values), "params"), Tree(None, "controls"), None
     manual = ManualField(where, field, state, tree, control_tree, backend.zeros)
     check_start(where, backend, state.leaves)
-    taps = Taps(where, stepping.event, stepping.dense, state, tree)
     sweep = make_sweep(where, stepping, backend, chosen, manual, times, tree.leaves, clock, state, xp, taps.all())
     if controls is not None:
         sweep = with_controls(where, sweep, sampling, control_tree.leaves, control_tree.paths)
@@ -120,7 +129,8 @@ def solve(
         ts: at least two times, strictly increasing or strictly decreasing, in the time unit of the field.
         params: any pytree of arrays, or None.
         controls: parameters that depend on time: any pytree of real or complex floating-point arrays whose leading axis
-            has one entry per node, or None. The field gets one entry as its last argument.
+            has one entry per node; or :class:`Knots`, for adaptive steps too; or None. The field gets one entry, or
+            the control at t, as its last argument.
         sampling: ``"nodes"``, one control for each time at which the method samples the field, or ``"steps"``, one for
             each step; :func:`control_times` gives their times.
         method: a method's name (of a tableau, ``"reversible(...)"`` with one in it, ``"leapfrog"``, ``"ab2"``,
@@ -268,7 +278,8 @@ def solve_vjp(
         arguments.check_cotangents("pullback", "ys_bar", bars, ys, manual.state.paths)
         event_y_bar, event_params_bar = None, (None,) * len(manual.params.leaves)
         if event_bar is not None:
-            event_y_bar, event_params_bar = taps.pull_event(sweep, forward.event, event_bar, sweep.theta)
+            event_y_bar, bars_of_event = taps.pull_event(sweep, forward.event, event_bar, sweep.theta)
+            event_params_bar = (*bars_of_event, *event_params_bar[len(bars_of_event) :])
         y0 = manual.state.leaves
         backward = Backward(sweep, recovery, y0, tape, manual.filled(bars, ys), event_y_bar, dense_bar)
         gradient = pull_back(backward, corrected)
@@ -279,12 +290,10 @@ def solve_vjp(
             for bar, leaf in zip(sweep.backend.accumulate(gradient.theta, event_params_bar), sweep.theta, strict=True)
         )
         assert gradient.ts is not None
-        return Gradients(
-            manual.state.build(gradient.y0),
-            manual.params.build(cast),
-            gradient.ts[0],
-            manual.controls.build(gradient.controls),
-        )
+        y0_bar, found = manual.state.build(gradient.y0), manual.params.build(cast)
+        if isinstance(controls, Knots):
+            return Gradients(y0_bar, found[0], gradient.ts[0], found[1])
+        return Gradients(y0_bar, found, gradient.ts[0], manual.controls.build(gradient.controls))
 
     return solution, pullback
 

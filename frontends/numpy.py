@@ -12,6 +12,7 @@ from janode.core.errors import (
     StepSizeUnderflow,
 )
 from janode.core.events import Event
+from janode.core.knots import Knots
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 
@@ -46,6 +47,7 @@ __all__ = [
     "IvpResult",
     "IvpSolution",
     "JanodeError",
+    "Knots",
     "MaxStepsReached",
     "NonFiniteState",
     "PIController",

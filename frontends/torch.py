@@ -12,6 +12,7 @@ from janode.core.errors import (
     StepSizeUnderflow,
 )
 from janode.core.events import Event
+from janode.core.knots import Knots
 from janode.core.ode_gap import OdeGap
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
@@ -39,6 +40,7 @@ __all__ = [
     "GradientGap",
     "InputError",
     "JanodeError",
+    "Knots",
     "MaxStepsReached",
     "MonitorCallback",
     "NeuralODE",

@@ -256,7 +256,8 @@ def solve(
         ts: at least two times, strictly increasing or strictly decreasing, in the time unit of the field.
         params: any pytree of tensors, or None.
         controls: parameters that depend on time: any pytree of real or complex floating-point tensors whose leading
-            axis has one entry per node, or None. The field gets one entry as its last argument.
+            axis has one entry per node; or :class:`Knots`, for adaptive steps too; or None. The field gets one entry,
+            or the control at t, as its last argument.
         sampling: ``"nodes"``, one control for each time at which the method samples the field, or ``"steps"``, one for
             each step; :func:`control_times` gives their times.
         method: a method's name (of a tableau, ``"reversible(...)"`` with one in it, ``"leapfrog"``, ``"ab2"``,

@@ -1,0 +1,54 @@
+"""Controls on knots in JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from janode.core import arguments
+from janode.core.errors import InputError
+from janode.core.knots import Knots, Weights, check_knots, stop_at_knots
+from janode.core.protocols import Array, Method
+from janode.core.stepping import Stepping
+
+from .knots import KnotsField
+
+jax.tree_util.register_dataclass(Knots, data_fields=["values"], meta_fields=["times", "kind"])
+
+
+def on_knots(
+    knots: Knots,
+    field: Callable[..., Any],
+    has_params: bool,
+    ts: Any,
+    stepping: Stepping,
+    method: Method,
+    sampling: str,
+    like: Array,
+) -> tuple[KnotsField, Any, Stepping]:
+    """(field of (params, values), values, stepping that ends at the knots); stage times are those of ``like``."""
+    found, structure = jax.tree.flatten_with_path(knots.values)
+    paths = ["controls.values" + jax.tree_util.keystr(path) for path, _ in found]
+    given = tuple(leaf for _, leaf in found)
+    check_knots("solve", knots, given, paths, sampling)
+    leaves = tuple(map(jnp.asarray, given))
+    arguments.check_parameters("solve", leaves, jnp, paths)
+    if not any(isinstance(t, jax.core.Tracer) for t in jax.tree.leaves(ts)):
+        # The solve rounds ts to JAX's default float: knots at the same times must stay there.
+        known = arguments.read_times("solve", np.asarray(ts) if isinstance(ts, jax.Array) else ts)
+        rounded = [np.asarray(times, jnp.result_type(float)).tolist() for times in (knots.times, known)]
+        knots = replace(knots, times=rounded[0])
+        stepping = stop_at_knots("solve", knots, stepping, method, rounded[1])
+    elif stepping.is_adaptive("solve", method):
+        raise InputError(
+            "solve: Knots with adaptive steps must come with ts known when the solve is traced; got traced ts. Give ts "
+            "as numbers, or steps."
+        )
+    weights = Weights(knots, jnp, jnp.zeros((), like.real.dtype))
+    made = KnotsField(field, has_params, jnp, weights, jax.tree.flatten, lambda parts: structure.unflatten(parts))
+    return made, structure.unflatten(leaves), stepping
