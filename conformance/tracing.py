@@ -91,7 +91,7 @@ def trace(runtime: Runtime, problem: Problem, inputs: Inputs, options: Options) 
             stats = _solve_jax(runtime, problem, inputs, options, noted)
         else:
             stats = _solve_eager(runtime, problem, inputs, options, noted)
-    counts = Counts(stats.num_steps, stats.num_accepted, stats.num_rejected, stats.num_field_evals)
+        counts = Counts(*(int(getattr(stats, name)) for name in Counts._fields))  # arrays where steps are found
     places = list(_places(options, counts.num_steps))
     if len(places) != len(noted):
         places = [(None, None)] * len(noted)
@@ -154,7 +154,9 @@ def _solve_jax(runtime: Jax, problem: Problem, inputs: Inputs, options: Options,
 
 
 def find_divergence(expected: Trace, got: Trace, comparison: Comparison) -> Divergence | None:
-    """The first input of a stage, or slope, that differs by more than rounding."""
+    """The first input of a stage, or slope, that differs by more than rounding; None if none can be told."""
+    if len(expected.evaluations) != len(got.evaluations):  # other steps were tried: nothing stands beside its like
+        return None
     scales = {what: _scales([getattr(one, what) for one in expected.evaluations]) for what in ("y", "f")}
     words = {"y": "the input of the stage", "f": "the slope"}
     for number, (right, other) in enumerate(zip(expected.evaluations, got.evaluations, strict=False)):
