@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -50,5 +51,5 @@ def on_knots(
             "as numbers, or steps."
         )
     weights = Weights(knots, jnp, jnp.zeros((), like.real.dtype))
-    made = KnotsField(field, has_params, jnp, weights, jax.tree.flatten, lambda parts: structure.unflatten(parts))
-    return made, structure.unflatten(leaves), stepping
+    made = KnotsField(field, has_params, jnp, weights, jax.tree.flatten, partial(jax.tree.unflatten, structure))
+    return made, jax.tree.unflatten(structure, leaves), stepping
