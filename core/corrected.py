@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from .control_gradients import (
     num_leaves,
     picked,
     raw_gradient,
+    sawtooth_growth,
     stage_gradients,
     summed,
     unit_times,
@@ -56,6 +58,40 @@ class NoCorrection:
     def controls(self, backward: Backward, sent: Any) -> State:
         """The sum of what all stages that read a node send to it."""
         return () if backward.sweep.controls is None else raw_gradient(backward.sweep, sent)
+
+
+STRONG_PARASITE = 50.0
+"""A sawtooth that grows more than this from the end to the start is worth a warning."""
+
+
+@dataclass(frozen=True)
+class OfLeapfrog:
+    """A correction of leapfrog, with a warning where the parasite is strong; traced libraries cannot warn."""
+
+    correction: Any
+
+    @property
+    def needs_costates(self) -> bool:
+        """Whether the correction itself does."""
+        return self.correction.needs_costates
+
+    @property
+    def least_steps(self) -> int:
+        """Those of the correction itself."""
+        return self.correction.least_steps
+
+    def controls(self, backward: Backward, sent: Any) -> State:
+        """What the correction gives."""
+        raw = tuple(leaf[1:-1, ...] for leaf in raw_gradient(backward.sweep, sent))
+        growth = sawtooth_growth(backward.sweep.backend, raw) if raw[0].shape[0] > 2 else 0.0
+        if isinstance(growth, float) and growth > STRONG_PARASITE:
+            warnings.warn(
+                f"solve: leapfrog's sawtooth grows {growth:.2g}-fold from the end to the start, and the error of every "
+                "correction with it: the problem is dissipative. Compare with a Runge-Kutta method.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return self.correction.controls(backward, sent)
 
 
 @dataclass(frozen=True)
@@ -240,10 +276,10 @@ def _corrections(method: Method) -> dict[str, Any]:
         if method.ending != "plain":
             return {"none": NoCorrection()}  # its exact gradient does not oscillate
         return {
-            "consistent": StraightThrough(),
-            "filter": NodeMap(lambda sweep: leapfrog_filter(sweep.num_steps, 1.0), 4),
-            "filter_descent": NodeMap(lambda sweep: leapfrog_filter_descent(sweep.num_steps, 1.0), 2),
-            "adjoint_average": AdjointAverage(),
+            "consistent": OfLeapfrog(StraightThrough()),
+            "filter": OfLeapfrog(NodeMap(lambda sweep: leapfrog_filter(sweep.num_steps, 1.0), 4)),
+            "filter_descent": OfLeapfrog(NodeMap(lambda sweep: leapfrog_filter_descent(sweep.num_steps, 1.0), 2)),
+            "adjoint_average": OfLeapfrog(AdjointAverage()),
         }
     if isinstance(method, AdamsBashforth):
         return {"consistent": AdamsConsistent(), "filter": AdamsFilter(order * order + order - 1)}

@@ -75,6 +75,7 @@ def test_numbers_are_those_of_their_formulas() -> None:
     assert found.difference == pytest.approx(apart, rel=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:solve. leapfrog's sawtooth grows:RuntimeWarning")
 @pytest.mark.parametrize("rate", [-0.5, -2.0, -4.0])
 def test_growth_of_the_sawtooth(rate: float) -> None:
     """exp(integral of |rate|), and a word about it if it is large."""
@@ -83,6 +84,7 @@ def test_growth_of_the_sawtooth(rate: float) -> None:
     assert ("dissipative" in found.verdict) == (found.growth > 10.0)
 
 
+@pytest.mark.filterwarnings("ignore:solve. leapfrog's sawtooth grows:RuntimeWarning")
 def test_a_gradient_that_the_steps_do_not_resolve() -> None:
     found = diagnosis("leapfrog", rate=-6.0, steps=40)
     assert found.verdict.startswith("Even the corrected gradient is not smooth")
