@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import array_api_compat.torch as xp
-import optree
 import torch
 
 from janode.backends.registry import find_backend
 from janode.core import arguments
-from janode.core.adjoint import Backward, Correction, find_adjoint, pull_back
+from janode.core.adjoint import Correction, find_adjoint
 from janode.core.controllers import PIDController
-from janode.core.controls import Controls
 from janode.core.corrected import find_correction
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
@@ -25,7 +21,6 @@ from janode.core.protocols import Method, Recovery, State
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
 from janode.core.solution import Report, Solution
-from janode.core.stepped_back import report
 from janode.core.stepping import Stepping, make_sweep, with_controls
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
@@ -33,125 +28,12 @@ from janode.core.tableaus import Tableau
 from .knots import KnotsField
 from .progress import shown
 from .torch_field import TorchField
+from .torch_job import Job, SolveNode
 from .torch_lanes import failed, in_lanes, lanes_backend, of_every_lane
-from .torch_refusals import only_once, refuse_hooks, refuse_transforms
-from .torch_taps import Extras, Taps
+from .torch_refusals import refuse_hooks, refuse_transforms
+from .torch_taps import Taps
 from .torch_watch import NewCaptures
 from .trees import Tree
-
-
-class _Saved(NamedTuple):
-    """The place of a tensor of the tape among those that autograd saves."""
-
-    place: int
-
-
-class _Job:
-    """One solve that autograd differentiates as a single node."""
-
-    def __init__(self, sweep: Sweep, recovery: Recovery, field: TorchField, correction: Correction) -> None:
-        self.sweep, self.recovery, self.field, self.correction = sweep, recovery, field, correction
-        self.size = 0
-        """The number of outputs that have a gradient."""
-        self.extras: Any = None
-        self.report: Any = None
-        self.shapes: list[torch.Size] = []
-        self.spec: Any = None
-        self.tape: list[Any] = []
-
-    def forward(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """(ys leaves, tape leaves that are not among the inputs)."""
-        _, y0, theta, controls = self.split(tensors)
-        sweep = replace(self.sweep, theta=self.field.own_theta(theta), controls=self._controls(controls))
-        with self.field.surroundings.restored():
-            outputs, tape = self.recovery.forward(sweep, y0)
-        self.report = sweep.report(outputs)
-        self.tape, self.spec = optree.tree_flatten(tape, none_is_leaf=True)
-        given = {id(tensor): place for place, tensor in enumerate(tensors)}
-        made: list[torch.Tensor] = []
-        for i, leaf in enumerate(self.tape):
-            if isinstance(leaf, torch.Tensor):
-                if id(leaf) not in given:
-                    given[id(leaf)] = len(tensors) + len(made)
-                    made.append(leaf)
-                self.tape[i] = _Saved(given[id(leaf)])
-        ys = self.sweep.backend.stack(self.report.rows)
-        self.shapes = [leaf.shape for leaf in ys]
-        self.extras = Extras(self.report, self.field.needs_time)
-        extra = self.extras.tensors()
-        self.size = len(ys) + len(extra)
-        return (*ys, *extra, *made)
-
-    def backward(self, saved: Sequence[torch.Tensor], num_inputs: int, bars: Sequence[Any]) -> tuple[Any, ...]:
-        """The cotangents of the inputs."""
-        _, y0, theta, controls = self.split(saved[:num_inputs])
-        own = self.field.own_theta(theta)
-        leaves = [saved[leaf.place] if isinstance(leaf, _Saved) else leaf for leaf in self.tape]
-        tape = optree.tree_unflatten(self.spec, leaves)
-        ys_bar = tuple(
-            torch.zeros(shape, dtype=leaf.dtype, device=leaf.device) if bar is None else bar
-            for bar, leaf, shape in zip(bars, y0, self.shapes, strict=False)
-        )
-        extra_bars = self.extras.bars(bars[len(ys_bar) :])
-        with self.field.surroundings.restored():
-            self.field.begin_backward()
-            sweep = replace(self.sweep, theta=own, controls=self._controls(controls))
-            backward = Backward(sweep, self.recovery, y0, tape, ys_bar, *extra_bars)
-            gradient = pull_back(backward, self.correction)
-            self.field.end_backward()
-        if gradient.error is not None and not gradient.error.is_meta:
-            report(self.field.stats, gradient.error)
-        theta_bar: list[Any] = [None] * len(theta)
-        for place, bar in zip(self.field.differentiable, gradient.theta, strict=True):
-            if id(own[place]) in self.field.reached:
-                theta_bar[place] = bar.to(theta[place].dtype)
-        ts_bar = () if gradient.ts is None else (_of_all(gradient.ts[0]).to(saved[0]),)
-        return (*ts_bar, *gradient.y0, *theta_bar, *gradient.controls)
-
-    def split(self, tensors: Sequence[torch.Tensor]) -> tuple[State, State, State, State]:
-        """(ts or nothing, y0, theta, controls)."""
-        rest = iter(tensors)
-        field = self.field
-        given = (field.state.leaves, field.theta, field.controls.leaves)
-        sizes = (int(field.needs_time), *map(len, given))
-        ts, y0, theta, controls = (tuple(itertools.islice(rest, size)) for size in sizes)
-        return ts, y0, theta, controls
-
-    def _controls(self, leaves: State) -> Controls | None:
-        read = self.sweep.controls
-        return None if read is None else Controls(read.layout, self.sweep.backend.unstack(leaves))
-
-
-def _of_all(ts_bar: torch.Tensor) -> torch.Tensor:
-    """The cotangents of ts, summed over samples that take steps of their own."""
-    return ts_bar if ts_bar.dim() == 1 else ts_bar.sum(1)
-
-
-class _Solve(torch.autograd.Function):
-    """The solve as one node of the graph; what it keeps goes through ``save_for_backward``."""
-
-    @staticmethod
-    def forward(job: _Job, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return job.forward(tensors)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-        job, *tensors = inputs
-        kept = output[job.size :]
-        ctx.job, ctx.num_inputs = job, len(tensors)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*kept)
-        # The constants of the field are saved for their versions: to change them before the backward pass is an error.
-        ctx.save_for_backward(*tensors, *kept, *job.field.constants)
-
-    @staticmethod
-    def backward(ctx: Any, *bars: Any) -> tuple[Any, ...]:
-        saved = ctx.saved_tensors
-        with torch.no_grad():
-            found = ctx.job.backward(saved, ctx.num_inputs, bars[: ctx.job.size])
-        if torch.is_grad_enabled():
-            found = only_once("solve", found, [*saved[: ctx.num_inputs], *bars])
-        return (None, *found)
 
 
 def _implicit_parameters(field: Callable[..., Any]) -> list[torch.Tensor]:
@@ -183,8 +65,8 @@ def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts
         return found, sweep.backend.stack(found.rows)
     refuse_transforms("solve")
     refuse_hooks("solve", field.implicit)
-    job = _Job(sweep, recovery, field, correction)
-    outputs = _Solve.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
+    job = Job(sweep, recovery, field, correction)
+    outputs = SolveNode.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
     size = len(field.state.leaves)
     found = job.extras.restored(outputs[size : job.size])
     job.report = job.extras.report = None  # which would keep the last state for the backward pass
