@@ -373,7 +373,7 @@ def test_adaptive_steps_refuse_disk() -> None:
 
 
 def test_adaptive_steps_refuse_one_checkpoint() -> None:
-    with pytest.raises(jo.InputError, match="checkpoints must be at least 2; got 1"):
+    with pytest.raises(jo.InputError, match="checkpoints must be an integer >= 2; got 1"):
         jo.solve_vjp(FIELD, Y0, TS, params(), rtol=1e-3, atol=1e-3, adjoint=Revolve(1))
 
 
