@@ -123,7 +123,7 @@ def _check_tolerance(problem: Problem, method: str) -> list[Difference]:
         found = jo.solve(problem.field, inputs.y0, inputs.ts, inputs.params, method=method, rtol=rtol, atol=atol)
         errors.append(measure(_flat(found.ys), expected, EPS["f64"]))
         counts.append(float(found.stats.num_accepted))
-    order = TABLEAUS[method].embedded_order + 1
+    order = (TABLEAUS[method].embedded_order or 0) + 1
     allowed = _ERROR_PER_TOLERANCE * problem.tolerances[0] / EPS["f64"]
     most = _MORE_STEPS * _TIGHTER ** (1 / order) * counts[0]
     return [
