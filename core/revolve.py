@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .disk import Disk
 from .errors import InputError
 from .grids import FixedGrid
 from .protocols import Backend, Carry, Phase, Record, State
@@ -22,6 +21,17 @@ from .sweep import Bars, Sweep
 from .thinning import Thinning
 
 STORAGES = ("memory", "disk")
+
+
+def _disk() -> Any:
+    """Imported when it is used: temporary files are a tenth of janode's import time."""
+    from .disk import Disk
+
+    return Disk()
+
+
+def _is_disk(slots: Any) -> bool:
+    return hasattr(slots, "tape")
 
 
 class Again(NamedTuple):
@@ -135,7 +145,7 @@ class Revolve:
         plan = make_plan(sweep.num_steps, self.checkpoints)
         carry = method.start(y0)
         outputs = backend.buffer(sweep.num_times, y0)
-        slots = Disk() if self.storage == "disk" else backend.recorder(plan.num_slots, carry)
+        slots = _disk() if self.storage == "disk" else backend.recorder(plan.num_slots, carry)
         state = carry, outputs, slots
         for first, last, phase, steps in _ranges(sweep):
 
@@ -241,7 +251,7 @@ def _again(
 def _redo(sweep: Sweep, loop: _Loop, begin: Any, end: Any, carry: Carry, slots: Any) -> tuple[Carry, Any]:
     """(carry, slots) after steps taken again. A disk is no pytree, and so no part of the state of a loop."""
     backend = sweep.backend
-    disk = slots if isinstance(slots, Disk) else None
+    disk = slots if _is_disk(slots) else None
 
     def body(state: Any) -> Any:
         j, carry, slots = state
@@ -256,8 +266,8 @@ def _redo(sweep: Sweep, loop: _Loop, begin: Any, end: Any, carry: Carry, slots: 
 
 
 def _put(backend: Backend, slots: Any, index: Any, carry: Carry, where: Any) -> Any:
-    return slots.put(index, carry, where) if isinstance(slots, Disk) else backend.put(slots, index, carry, where)
+    return slots.put(index, carry, where) if _is_disk(slots) else backend.put(slots, index, carry, where)
 
 
 def _take(backend: Backend, slots: Any, index: Any) -> Carry:
-    return slots.take(index) if isinstance(slots, Disk) else backend.take(slots, index)
+    return slots.take(index) if _is_disk(slots) else backend.take(slots, index)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from janode.core.controllers import PIController, PIDController
 from janode.core.errors import (
     InputError,
@@ -16,22 +18,25 @@ from janode.core.knots import Knots
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 
-from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
+from .late import late
 from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
-from .validity import (
-    Check,
-    Discrepancies,
-    Entry,
-    StepSizeMonitor,
-    ToleranceMonitor,
-    Validity,
-    checksum,
-    plot_validity,
-    relative_distance,
-    show_validity,
-    starting_step,
-    validate,
-)
+
+if TYPE_CHECKING:
+    from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
+    from .validity import (
+        Check,
+        Discrepancies,
+        Entry,
+        StepSizeMonitor,
+        ToleranceMonitor,
+        Validity,
+        checksum,
+        plot_validity,
+        relative_distance,
+        show_validity,
+        starting_step,
+        validate,
+    )
 
 __all__ = [
     "Check",
@@ -69,3 +74,28 @@ __all__ = [
     "starting_step",
     "validate",
 ]
+
+__getattr__ = late(
+    __name__,
+    {
+        "controls": ("Diagnosis", "control_times", "diagnose_controls", "refine_controls"),
+        "validity": (
+            "Check",
+            "Discrepancies",
+            "Entry",
+            "StepSizeMonitor",
+            "ToleranceMonitor",
+            "Validity",
+            "checksum",
+            "plot_validity",
+            "relative_distance",
+            "show_validity",
+            "starting_step",
+            "validate",
+        ),
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return __all__

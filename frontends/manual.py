@@ -12,7 +12,6 @@ from janode.backends.registry import array_backend
 from janode.core import arguments
 from janode.core.adjoint import Backward, find_adjoint, pull_back
 from janode.core.controllers import PIDController
-from janode.core.corrected import find_correction
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
 from janode.core.knots import Knots, check_knots, stop_at_knots
@@ -265,6 +264,8 @@ def solve_vjp(
         steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, progress=progress
     )
     sweep, manual, taps = _prepare("solve_vjp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
+    from janode.core.corrected import find_correction  # a solve without gradient does without
+
     corrected = find_correction("solve_vjp", correction, sweep)
     solution, tape, forward = _run("solve_vjp", sweep, manual, taps, ts, recovery, on_failure, progress)
 
