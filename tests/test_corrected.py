@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import janode.manual
 import janode.numpy as jo
 from janode.core import corrected
 from janode.core.adjoint import RECOVERIES
@@ -282,8 +281,8 @@ def test_the_least_number_of_steps_is_enough(method: str, correction: str) -> No
 
 
 def test_a_correction_where_the_exact_gradient_was_asked_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = janode.manual.find_correction
+    find = corrected.find_correction
     expected = by_numpy(**arguments("leapfrog", "none"))
-    monkeypatch.setattr(janode.manual, "find_correction", lambda where, name, sweep: find(where, "filter", sweep))
+    monkeypatch.setattr(corrected, "find_correction", lambda where, name, sweep: find(where, "filter", sweep))
     with pytest.raises(AssertionError):
         assert_close(by_numpy(**arguments("leapfrog", "none")), expected, 1e-11)
