@@ -193,7 +193,8 @@ class AdaptiveSweep(Sweep):
         y = self.method.output(walk.carry)
         if self.before is not None:
             self.before(t, h, y)
-        trial, evaluations = self._taken(record, walk, step)
+        moment = self.moment(Phase(self.pair, 0), step, y)
+        trial, evaluations = self._taken(record, walk, moment)
         error = self.tolerances.norm_of(ops, trial.error, y, self.method.output(trial.carry))
         is_good = error <= 1.0
         if control.accepts_min_step:
@@ -204,7 +205,7 @@ class AdaptiveSweep(Sweep):
             self.observe(t, h, self.method.output(trial.carry), is_accepted)
         walk = walk._replace(num_tried=ops.choose(is_running, lambda: walk.num_tried + 1, lambda: walk.num_tried))
         if ops.may(is_accepted):
-            walk = self._accepted(record, walk, step, trial, evaluations, error, is_accepted, is_short)
+            walk = self._accepted(record, walk, step, moment, trial, evaluations, error, is_accepted, is_short)
         is_rejected = is_running & (is_accepted ^ True)
         if ops.may(is_rejected):
             size = abs(h) * control.shrunk(ops, error, self._error_order)
@@ -234,11 +235,9 @@ class AdaptiveSweep(Sweep):
         h = self.direction * ops.choose(is_end, lambda: left, lambda: size)
         return AcceptedStep(segment, walk.offset, h, is_end), is_end & (left < 0.9 * size)
 
-    def _taken(self, record: Record, walk: Walk, step: AcceptedStep) -> tuple[Trial, list[Any]]:
+    def _taken(self, record: Record, walk: Walk, moment: Moment) -> tuple[Trial, list[Any]]:
         """The trial, and what is kept of its field evaluations."""
-        like = self.method.output(walk.carry)
         first, kept = walk.first
-        moment = self.moment(Phase(self.pair, 0), step, like, self.pair)
         requests = self.pair.trial(self.backend, walk.carry, first, moment.h)
         stages = range(1, self.pair.num_trial_stages)
         trial, evaluations = self._evaluated(record, requests, moment, stages)
@@ -265,6 +264,7 @@ class AdaptiveSweep(Sweep):
         record: Record,
         walk: Walk,
         step: AcceptedStep,
+        moment: Moment,
         trial: Trial,
         evaluations: list[Any],
         error: Any,
@@ -277,7 +277,6 @@ class AdaptiveSweep(Sweep):
         end = stops.known[step.segment] + step.offset + step.h
         segment = step.segment + ops.choose(step.is_end, lambda: 1, lambda: 0)
         is_done = where & (segment == self.grid.num_stops - 1)
-        moment = self.moment(Phase(pair, 0), step, y, pair)
         is_read: Any = False
         for tap, state in zip(self.taps, walk.taps, strict=True):
             is_read = is_read | tap.wants(self, state, end)
