@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .corrections import trapezoid_weights
-from .protocols import Array, Backend, State
+from .protocols import Array, State
 from .stencils import Stencil, apply_stencil
 from .sweep import Sweep
 
@@ -73,18 +73,3 @@ def joined(sweep: Sweep, parts: Sequence[State]) -> State:
 def picked(places: Sequence[int]) -> Stencil:
     """The map that picks rows."""
     return Stencil(tuple((place,) for place in places), ((1.0,),) * len(places))
-
-
-def sawtooth_growth(backend: Backend, rows: State) -> Any:
-    """By what factor the sawtooth in the rows grows from the end to the start: a number of the kind of times.
-
-    From its largest values in the first and the last quarter, which are three quarters of the interval apart.
-    """
-    xp = backend.xp
-    first = last = 0.0
-    for leaf in rows:
-        ripple = xp.abs(0.5 * leaf[1:-1, ...] - 0.25 * (leaf[:-2, ...] + leaf[2:, ...]))
-        quarter = max(1, ripple.shape[0] // 4)
-        first = first + backend.scalar(xp.max(ripple[:quarter, ...]))
-        last = last + backend.scalar(xp.max(ripple[-quarter:, ...]))
-    return (first / (last + 1e-300)) ** (4 / 3)

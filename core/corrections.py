@@ -367,3 +367,22 @@ def oscillation(xp: Any, rows: State) -> Array:
     dtype = size[0].dtype
     squares = [sum(xp.astype(part, dtype, copy=False) for part in parts) for parts in (deviation, size)]
     return xp.sqrt(squares[0] / (squares[1] + float(xp.finfo(dtype).smallest_normal)))
+
+
+def sawtooth_ends(xp: Any, rows: State) -> list[tuple[Array, Array]]:
+    """For each leaf the largest values of its sawtooth in the first and in the last quarter of the rows, at least 3."""
+    ends = []
+    for leaf in rows:
+        ripple = xp.abs(0.5 * leaf[1:-1, ...] - 0.25 * (leaf[:-2, ...] + leaf[2:, ...]))
+        quarter = max(1, ripple.shape[0] // 4)
+        ends.append((xp.max(ripple[:quarter, ...]), xp.max(ripple[-quarter:, ...])))
+    return ends
+
+
+def sawtooth_growth(ends: Sequence[tuple[float, float]]) -> float:
+    """By what factor a sawtooth grows from the end to the start of the interval, from what ``sawtooth_ends`` gives.
+
+    Both are largest where they begin: three quarters of the interval apart.
+    """
+    first, last = (max((pair[i] for pair in ends), default=0.0) for i in (0, 1))
+    return (first / max(last, 1e-300)) ** (4 / 3)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .corrections import oscillation, trapezoid_weights
+from .corrections import oscillation, sawtooth_ends, sawtooth_growth, trapezoid_weights
 from .errors import InputError
 from .methods import find_method
 from .multistep import Leapfrog
@@ -79,7 +79,7 @@ def diagnose(
     difference = _norm(xp, apart) / max(_norm(xp, corrected), 1e-300)
     growth = None
     if isinstance(find_method(method), Leapfrog) and raw_oscillation >= SMOOTH:
-        growth = _growth(xp, raw)
+        growth = sawtooth_growth([(float(first), float(last)) for first, last in sawtooth_ends(xp, raw)])
     verdict = _verdict(raw_oscillation, corrected_oscillation, difference, growth, correction)
     return Diagnosis(
         times, build(raw), build(corrected), raw_oscillation, corrected_oscillation, difference, growth, verdict
@@ -88,18 +88,6 @@ def diagnose(
 
 def _norm(xp: Any, leaves: Sequence[Array]) -> float:
     return sum(float(xp.sum(xp.abs(leaf) ** 2)) for leaf in leaves) ** 0.5
-
-
-def _growth(xp: Any, rows: State) -> float:
-    """The growth of the sawtooth over the whole interval, from its largest values in the first and last quarter."""
-    first = last = 0.0
-    for leaf in rows:
-        ripple = xp.abs(0.5 * leaf[1:-1, ...] - 0.25 * (leaf[:-2, ...] + leaf[2:, ...]))
-        quarter = max(1, ripple.shape[0] // 4)
-        first = max(first, float(xp.max(ripple[:quarter, ...])))
-        last = max(last, float(xp.max(ripple[-quarter:, ...])))
-    # Largest where it starts: three quarters of the interval apart.
-    return (first / max(last, 1e-300)) ** (4 / 3)
 
 
 def _verdict(raw: float, corrected: float, difference: float, growth: float | None, correction: str) -> str:
