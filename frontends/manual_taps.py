@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from janode.core.errors import InputError
-from janode.core.events import Event, Happened, Watch, read_events
-from janode.core.interpolation import ContinuousSolution
+from janode.core.events import Happened
 from janode.core.protocols import Array, State
 from janode.core.solution import EventResult, Report
 from janode.core.sweep import Sweep
-from janode.core.taps import KeepDense, Tap
 
+from .eager_taps import EagerTaps
 from .trees import Tree
 
 
-class Taps:
+class Taps(EagerTaps):
     """What one solve reads from inside its steps."""
 
     def __init__(self, where: str, event: Any, dense: bool, state: Tree, params: Tree) -> None:
-        self.where, self.state, self.params = where, state, params
-        self.events: tuple[Event, ...] = read_events(where, event)
-        self.is_dense = dense
-
-    def all(self) -> Sequence[Tap]:
-        """The taps, those that may end the solve first."""
-        events = self.events
-        watch = Watch(self._values, tuple(e.direction for e in events), max((e.samples for e in events), default=1))
-        return [*([watch] if events else []), *([KeepDense()] if self.is_dense else [])]
+        super().__init__(where, event, dense, state)
+        self.params = params
 
     def _args(self, theta: State) -> list[Any]:
         size = len(self.params.leaves)
@@ -52,13 +43,6 @@ class Taps:
         if happened is None or happened.index < 0:
             return None
         return EventResult(happened.index, happened.time, self.state.build(happened.y))
-
-    def interpolant(self, sweep: Any, report: Report) -> ContinuousSolution | None:
-        """The solution as a function of time."""
-        if report.dense is None:
-            return None
-        end = report.time if report.event is None or report.event.index < 0 else report.event.time
-        return ContinuousSolution(sweep.backend, sweep.pair, report.dense, end, self.state.build)
 
     def pull_event(
         self, sweep: Sweep, happened: Happened, event_bar: Any, theta: State

@@ -8,30 +8,22 @@ from typing import Any
 import torch
 
 from janode.core.errors import InputError
-from janode.core.events import Event, Happened, Watch, read_events
-from janode.core.interpolation import ContinuousSolution
+from janode.core.events import Event, Happened
 from janode.core.protocols import State
 from janode.core.solution import EventResult, Report
-from janode.core.taps import Dense, KeepDense, Tap
+from janode.core.taps import Dense
 
+from .eager_taps import EagerTaps
 from .torch_refusals import only_once
 from .trees import Tree
 
 
-class Taps:
+class Taps(EagerTaps):
     """What one solve reads from inside its steps."""
 
     def __init__(self, event: Any, dense: bool, state: Tree, params: Any) -> None:
-        self.state = state
+        super().__init__("solve", event, dense, state)
         self.args = () if params is None else (params,)
-        self.events: tuple[Event, ...] = read_events("solve", event)
-        self.is_dense = dense
-
-    def all(self) -> Sequence[Tap]:
-        """The taps, those that may end the solve first."""
-        events = self.events
-        watch = Watch(self._values, tuple(e.direction for e in events), max((e.samples for e in events), default=1))
-        return [*([watch] if events else []), *([KeepDense()] if self.is_dense else [])]
 
     def _values(self, t: torch.Tensor, y: State, theta: State) -> tuple[torch.Tensor, ...]:
         with torch.no_grad():
@@ -79,13 +71,6 @@ class Taps:
             if bar is not None:
                 rate = rate + (bar.conj() * tangent).real.sum() if bar.is_complex() else rate + (bar * tangent).sum()
         return rate.detach()
-
-    def interpolant(self, sweep: Any, report: Report) -> ContinuousSolution | None:
-        """The solution as a function of time."""
-        if report.dense is None:
-            return None
-        end = report.time if report.event is None or report.event.index < 0 else report.event.time
-        return ContinuousSolution(sweep.backend, sweep.pair, report.dense, end, self.state.build)
 
 
 class _Shift(torch.autograd.Function):
