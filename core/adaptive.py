@@ -295,21 +295,10 @@ class AdaptiveSweep(Sweep):
             extended, more = self._evaluated(record, requests, moment, range(len(slopes), len(pair.c)))
             evaluations = evaluations + more
             reading = Reading(walk.num_accepted, step, *self.grid.place(ops, step), end, False, y, extended, y_next)
-            taps, rows = [], walk.rows
-            for tap, state in zip(self.taps, walk.taps, strict=True):
-                state, rows, reading = tap.read(self, state, rows, reading, where)
-                taps.append(state)
-            walk = walk._replace(taps=tuple(taps), rows=rows)
-            stops_here = reading.stops
+            walk, stops_here = self._read(walk, reading, where)
             is_done = is_done | stops_here
         if stops.has_jumps:
-            following = smaller(ops, segment, stops.num_stops - 2)
-            is_jump = where & step.is_end & (is_done ^ True) & stops.jumps[following]
-            if ops.may(is_jump):
-                start = AcceptedStep(following, self._zero, step.h, False)
-                after = self.moment(Phase(self.method, 0), start, y).times[0]  # type: ignore[arg-type]
-                again = record.evaluate(self, after, y_next, self.theta)
-                last = ops.choose(is_jump, lambda: again, lambda: last)
+            last = self._beyond_jump(record, last, segment, y_next, where & step.is_end & (is_done ^ True))
         is_row = step.is_end & (stops.rows[step.segment + 1] >= 0) & (stops_here ^ True)
         row = ops.choose(is_row, lambda: stops.rows[step.segment + 1], lambda: -1)
         kept = record.keep(walk.carry, evaluations[: len(self.stepper(ops.may(is_read)).c)])
@@ -333,6 +322,26 @@ class AdaptiveSweep(Sweep):
         names = ("status", "num_accepted", "segment", "offset", "size", "memory", "may_grow", "carry", "first")
         old = tuple(getattr(walk, name) for name in names)
         return walk._replace(**dict(zip(names, ops.choose(where, lambda: new, lambda: old), strict=True)))
+
+    def _read(self, walk: Walk, reading: Reading, where: Any) -> tuple[Walk, Any]:
+        """(the walk with what the taps read from the step, whether one of them ends the solve)."""
+        taps, rows = [], walk.rows
+        for tap, state in zip(self.taps, walk.taps, strict=True):
+            state, rows, reading = tap.read(self, state, rows, reading, where)
+            taps.append(state)
+        return walk._replace(taps=tuple(taps), rows=rows), reading.stops
+
+    def _beyond_jump(self, record: Record, first: Any, segment: Any, y: State, where: Any) -> Any:
+        """The field at the start of a segment that begins with a discontinuity, else ``first``, that before it."""
+        ops, stops = self.backend, self.grid
+        segment = smaller(ops, segment, stops.num_stops - 2)
+        is_jump = where & stops.jumps[segment]
+        if not ops.may(is_jump):
+            return first
+        start = AcceptedStep(segment, self._zero, self._zero, False)
+        after = self.moment(Phase(self.method, 0), start, y).times[0]  # type: ignore[arg-type]
+        again = record.evaluate(self, after, y, self.theta)
+        return ops.choose(is_jump, lambda: again, lambda: first)
 
     def _kept(self, buffer: Any, n: Any, record: Any, where: Any) -> Any:
         """The buffer of records with that of step n, if it is one that is kept."""

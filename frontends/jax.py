@@ -31,7 +31,7 @@ from janode.core.grids import check_equal_steps
 from janode.core.knots import Knots
 from janode.core.methods import find_method
 from janode.core.ode_gap import OdeGap
-from janode.core.protocols import Array, Method, State
+from janode.core.protocols import Array, Method, Recovery, State
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 from janode.core.solution import BAD_TIMES, Report, Solution, Stats
@@ -192,6 +192,20 @@ def _tolerances(stepping: Stepping, state: State, tree: Any) -> tuple[State, Sta
     return rtol, atol
 
 
+def _check_recovery(recovery: Recovery) -> None:
+    """Refuse what a compiled program cannot have."""
+    if isinstance(recovery, Revolve) and recovery.storage == "disk":
+        raise InputError(
+            'solve: Revolve(storage="disk") must have an eager library, for compiled programs write no files; got JAX. '
+            'Use storage="memory".'
+        )
+    if getattr(recovery, "accumulate", None) == "float64" and jnp.result_type(float) != jnp.float64:
+        raise InputError(
+            'solve: accumulate must not be "float64" where JAX has no float64; got it with jax_enable_x64 off. Turn it '
+            "on, or leave accumulate out."
+        )
+
+
 def _controls(controls: Any, method: Method, steps: Any, sampling: str) -> tuple[NodeLayout | None, State, Any]:
     """(layout of the nodes, leaves, controls as arrays)."""
     if controls is None:
@@ -312,16 +326,7 @@ def solve(
         True
     """
     name, recovery = find_adjoint(adjoint, find_method(method))
-    if isinstance(recovery, Revolve) and recovery.storage == "disk":
-        raise InputError(
-            'solve: Revolve(storage="disk") must have an eager library, for compiled programs write no files; got JAX. '
-            'Use storage="memory".'
-        )
-    if getattr(recovery, "accumulate", None) == "float64" and jnp.result_type(float) != jnp.float64:
-        raise InputError(
-            'solve: accumulate must not be "float64" where JAX has no float64; got it with jax_enable_x64 off. Turn it '
-            "on, or leave accumulate out."
-        )
+    _check_recovery(recovery)
     arguments.check_correction("solve", correction, name)
     arguments.check_field("solve", field)
     arguments.check_on_failure("solve", on_failure)
