@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+from .backsolve import Backsolve
 from .errors import InputError, unknown_name
 from .methods import REVERSIBLE
 from .protocols import Array, Method, Recovery, State
@@ -40,12 +41,17 @@ STEPPED_BACK: dict[str, SteppedBack] = {
     "reconstruct": SteppedBack(("exact", "approximate")),
 }
 """What methods can have whose steps have an inverse."""
+CONTINUOUS: dict[str, Recovery] = {
+    # the states at ts + s (2 y + params) + L; 2 N s evaluations and N s VJPs. Not exact, so never chosen by itself.
+    "backsolve": Backsolve(),
+}
+"""What solves another problem backwards."""
 DEFAULT = "symplectic"
 
 
 def find_adjoint(adjoint: str | Recovery, method: Method) -> tuple[str, Recovery]:
     """(name, recovery) of a preset, ``"auto"`` being the default one, or of a recovery object, if the method has it."""
-    presets: dict[str, Recovery] = {**RECOVERIES, **STEPPED_BACK}
+    presets: dict[str, Recovery] = {**RECOVERIES, **STEPPED_BACK, **CONTINUOUS}
     if isinstance(adjoint, Recovery):
         name, recovery = type(adjoint).__name__, adjoint
     else:
@@ -72,6 +78,8 @@ class Gradient(NamedTuple):
     controls: State
     error: Array | None = None
     """How far the backward pass missed the initial state, if it stepped back."""
+    estimate: Array | None = None
+    """How far the gradient is off, where the adjoint estimates it."""
 
 
 @dataclass(frozen=True)
@@ -126,4 +134,4 @@ def pull_back(backward: Backward, correction: Correction) -> Gradient:
     first = backend.take(backend.unstack(backward.ys_bar), 0)
     y0_bar = backend.linear_combination(method.start_vjp(bars.carry), 1.0, (1.0,), (first,))
     ts_bar = None if bars.ts is None else backend.stack(bars.ts)
-    return Gradient(y0_bar, bars.theta, ts_bar, correction.controls(backward, sent), bars.error)
+    return Gradient(y0_bar, bars.theta, ts_bar, correction.controls(backward, sent), bars.error, bars.estimate)

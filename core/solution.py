@@ -45,7 +45,9 @@ class Stats:
 
     ``num_field_evals`` counts every call of the field, ``num_vjps`` every pullback of it. Inside a traced JAX
     computation they are those of the forward pass. ``reconstruction_error`` is how far a backward pass that steps back
-    missed the initial state, ||y - y0|| / ||y0||; None before it, for other adjoints, and on JAX.
+    missed the initial state, ||y - y0|| / ||y0||, or one that solves back the states at ts, the worst of them; None
+    before it, for other adjoints, and on JAX. ``gradient_error`` is the relative error of the gradient that
+    ``Backsolve(estimate=True)`` estimates.
     """
 
     num_steps: int = 0
@@ -54,6 +56,7 @@ class Stats:
     num_field_evals: int = 0
     num_vjps: int = 0
     reconstruction_error: float | None = None
+    gradient_error: float | None = None
 
     def count(self, report: Report) -> None:
         """Take over the numbers of steps."""

@@ -40,6 +40,8 @@ class Bars(NamedTuple):
     """Buffer: cotangents of the continuous extension of every step."""
     error: Array | None = None
     """How far a backward pass that steps back missed the initial state, relative; None for the others."""
+    estimate: Array | None = None
+    """The estimated error of the gradient, relative, where the recovery makes one."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from janode.core.backsolve import Backsolve
 from janode.core.controllers import PIController, PIDController
 from janode.core.errors import (
     InputError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Backsolve",
     "Check",
     "Diagnosis",
     "Discrepancies",

@@ -13,6 +13,7 @@ import numpy as np
 from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import find_adjoint
+from janode.core.backsolve import Backsolve
 from janode.core.continuous import ContinuousRungeKutta
 from janode.core.controllers import PIController, PIDController
 from janode.core.controls import NodeLayout, check_controls, node_layout
@@ -31,7 +32,7 @@ from janode.core.grids import check_equal_steps
 from janode.core.knots import Knots
 from janode.core.methods import find_method
 from janode.core.ode_gap import OdeGap
-from janode.core.protocols import Array, Method, Recovery, State
+from janode.core.protocols import Array, Method, State
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 from janode.core.solution import BAD_TIMES, Report, Solution, Stats
@@ -44,6 +45,7 @@ from .jax_field import close
 from .jax_knots import on_knots
 from .jax_odeint import odeint
 from .jax_problem import Problem
+from .jax_refusals import check_recovery
 from .jax_residual import ode_gap, residual_errors, residual_stack
 from .jax_steps import MAX_STEPS, AdaptiveSteps, FixedSteps
 from .jax_taps import ContinuousSolution, close_events, event_result
@@ -53,6 +55,7 @@ from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMon
 from .validity_report import plot_validity, show_validity
 
 __all__ = [
+    "Backsolve",
     "Check",
     "Diagnosis",
     "Discrepancies",
@@ -192,20 +195,6 @@ def _tolerances(stepping: Stepping, state: State, tree: Any) -> tuple[State, Sta
     return rtol, atol
 
 
-def _check_recovery(recovery: Recovery) -> None:
-    """Refuse what a compiled program cannot have."""
-    if isinstance(recovery, Revolve) and recovery.storage == "disk":
-        raise InputError(
-            'solve: Revolve(storage="disk") must have an eager library, for compiled programs write no files; got JAX. '
-            'Use storage="memory".'
-        )
-    if getattr(recovery, "accumulate", None) == "float64" and jnp.result_type(float) != jnp.float64:
-        raise InputError(
-            'solve: accumulate must not be "float64" where JAX has no float64; got it with jax_enable_x64 off. Turn it '
-            "on, or leave accumulate out."
-        )
-
-
 def _controls(controls: Any, method: Method, steps: Any, sampling: str) -> tuple[NodeLayout | None, State, Any]:
     """(layout of the nodes, leaves, controls as arrays)."""
     if controls is None:
@@ -326,7 +315,7 @@ def solve(
         True
     """
     name, recovery = find_adjoint(adjoint, find_method(method))
-    _check_recovery(recovery)
+    check_recovery(recovery)
     arguments.check_correction("solve", correction, name)
     arguments.check_field("solve", field)
     arguments.check_on_failure("solve", on_failure)

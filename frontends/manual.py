@@ -11,6 +11,7 @@ from typing import Any
 from janode.backends.registry import array_backend
 from janode.core import arguments
 from janode.core.adjoint import Backward, find_adjoint, pull_back
+from janode.core.backsolve import report_estimate
 from janode.core.controllers import PIDController
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
@@ -285,6 +286,7 @@ def solve_vjp(
         backward = Backward(sweep, recovery, y0, tape, manual.filled(bars, ys), event_y_bar, dense_bar)
         gradient = pull_back(backward, corrected)
         report(solution.stats, gradient.error)
+        report_estimate(solution.stats, gradient.estimate)
         xp = sweep.backend.xp
         cast = tuple(
             xp.astype(bar, leaf.dtype, copy=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from janode.core.backsolve import Backsolve
 from janode.core.controllers import PIController, PIDController
 from janode.core.errors import (
     InputError,
@@ -31,6 +32,7 @@ from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMon
 from .validity_report import plot_validity, show_validity
 
 __all__ = [
+    "Backsolve",
     "Check",
     "ControlledODE",
     "Diagnosis",

@@ -11,6 +11,7 @@ import optree
 import torch
 
 from janode.core.adjoint import Backward, Correction, pull_back
+from janode.core.backsolve import report_estimate
 from janode.core.controls import Controls
 from janode.core.protocols import Recovery, State
 from janode.core.stepped_back import report
@@ -82,6 +83,7 @@ class Job:
             self.field.end_backward()
         if gradient.error is not None and not gradient.error.is_meta:
             report(self.field.stats, gradient.error)
+            report_estimate(self.field.stats, gradient.estimate)
         theta_bar: list[Any] = [None] * len(theta)
         for place, bar in zip(self.field.differentiable, gradient.theta, strict=True):
             if id(own[place]) in self.field.reached:

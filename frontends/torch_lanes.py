@@ -24,6 +24,7 @@ def lanes_backend(stepping: Stepping, adjoint: str, leaves: State) -> TorchRowsB
         )
     others = {
         'adjoint="backprop"': adjoint == "backprop",
+        'adjoint="backsolve"': adjoint.lower() == "backsolve",
         "event": stepping.event is not None,
         "dense=True": stepping.dense,
         "checkpoints": stepping.checkpoints is not None,
