@@ -22,6 +22,10 @@ class Kept:
         outputs, records, _ = sweep.advance(y0, self.record)
         return outputs, records
 
+    def run(self, sweep: Sweep, state: Any, y0: State) -> tuple[Any, Any]:
+        """((carry, outputs) behind the steps of a part, their records), from those before it."""
+        return sweep.run(state, y0, self.record)
+
     def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> tuple[Bars, Any]:
         """The cotangents pulled back through every step, and what each step sends to its controls."""
         return sweep.retreat(tape, self.record, bars)

@@ -42,8 +42,8 @@ class Again(NamedTuple):
     saves: tuple[bool, ...]
 
 
-class Plan(NamedTuple):
-    """A schedule as tables, with one entry for each step n."""
+class Schedule(NamedTuple):
+    """Tables, with one entry for each step n."""
 
     num_slots: int
     slots: tuple[int, ...]
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def make_plan(num_steps: int, checkpoints: int) -> Plan:
+def make_schedule(num_steps: int, checkpoints: int) -> Schedule:
     """The binomial schedule (``MultistageCheckpointSchedule``) for N steps and c checkpoints, the start being one.
 
     The carry before the last step is kept besides, in the slot behind those of the checkpoints.
@@ -99,7 +99,7 @@ def make_plan(num_steps: int, checkpoints: int) -> Plan:
             is_forward = False
     slots = tuple(kept.get(n, 0) for n in range(num_steps))
     used = [*kept.values(), *(slot for entry in again for slot in entry.slots)]
-    return Plan(1 + max(used), slots, tuple(n in kept for n in range(num_steps)), tuple(sources), tuple(again))
+    return Schedule(1 + max(used), slots, tuple(n in kept for n in range(num_steps)), tuple(sources), tuple(again))
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,15 @@ class Revolve:
         """(outputs, slots)."""
         if not isinstance(sweep.grid, FixedGrid):
             return Kept(self.record).forward(self._thinned(sweep), y0)
+        (_, outputs), tape = self.run(sweep, sweep.begin(y0), y0)
+        return outputs, tape
+
+    def run(self, sweep: Sweep, state: Any, y0: State) -> tuple[Any, Any]:
+        """((carry, outputs) behind the steps of a part, its slots), from those before it."""
         backend, method = sweep.backend, sweep.method
-        plan = make_plan(sweep.num_steps, self.checkpoints)
-        carry = method.start(y0)
-        outputs = backend.buffer(sweep.num_times, y0)
-        slots = _disk() if self.storage == "disk" else backend.recorder(plan.num_slots, carry)
+        schedule = make_schedule(sweep.num_taken, self.checkpoints)
+        carry, outputs = state
+        slots = _disk() if self.storage == "disk" else backend.recorder(schedule.num_slots, carry)
         state = carry, outputs, slots
         for first, last, phase, steps in _ranges(sweep):
 
@@ -156,9 +160,9 @@ class Revolve:
                 carry, _ = Nothing().advance(sweep, carry, sweep.moment(phase, step, y0))
                 return (carry, backend.put(outputs, step[0] + 1, method.output(carry)), slots), ()
 
-            rows = (steps, list(plan.slots[first:last]), list(plan.saves[first:last]))
+            rows = (steps, list(schedule.slots[first:last]), list(schedule.saves[first:last]))
             state, _ = backend.scan(body, state, rows)
-        return state[1], (state[2].tape(y0) if self.storage == "disk" else state[2])
+        return state[:2], (state[2].tape(y0) if self.storage == "disk" else state[2])
 
     def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> tuple[Bars, Any]:
         """The cotangents pulled back through every step, and what each step sends to its controls."""
@@ -183,12 +187,12 @@ class Revolve:
 
     def _back(self, sweep: Sweep, slots: Any, bars: Bars) -> tuple[Bars, Any]:
         backend = sweep.backend
-        plan = make_plan(sweep.num_steps, self.checkpoints)
+        schedule = make_schedule(sweep.num_taken, self.checkpoints)
         ranges = list(_ranges(sweep))
         sent = []
         for place in reversed(range(len(ranges))):
             first, last, phase, steps = ranges[place]
-            before = [_again(backend, plan, range(first, last), *ranges[q]) for q in range(place + 1)]
+            before = [_again(backend, schedule, range(first, last), *ranges[q]) for q in range(place + 1)]
             loops = [loop for loop in before if loop is not None]
 
             def body(state: Any, row: Any, phase: Phase = phase, loops: Sequence[_Loop] = loops) -> Any:
@@ -201,7 +205,7 @@ class Revolve:
                 return (slots, bars), to_controls
 
             bounds = [column for loop in loops for column in (loop.begins, loop.ends)]
-            rows = (steps, list(plan.sources[first:last]), *bounds)
+            rows = (steps, list(schedule.sources[first:last]), *bounds)
             (slots, bars), from_phase = backend.scan(body, (slots, bars), rows, reverse=True)
             sent.append(from_phase)
         return bars, tuple(reversed(sent))
@@ -225,7 +229,7 @@ def _ranges(sweep: Sweep) -> Any:
 
 
 def _again(
-    backend: Backend, plan: Plan, numbers: range, first: int, last: int, phase: Phase, steps: Any
+    backend: Backend, schedule: Schedule, numbers: range, first: int, last: int, phase: Phase, steps: Any
 ) -> _Loop | None:
     """The steps from ``first`` to ``last`` taken again for those with these numbers, or None if there are none."""
     places: list[int] = []
@@ -234,7 +238,7 @@ def _again(
     begins, ends = [], []
     for n in numbers:
         begins.append(len(places))
-        for step, slot, is_saved in zip(*plan.again[n], strict=True):
+        for step, slot, is_saved in zip(*schedule.again[n], strict=True):
             if first <= step < last:
                 places.append(step - first)
                 slots.append(slot)

@@ -63,6 +63,8 @@ class Sweep:
     """Called with (t, h, state) before every step of the way forward, or None."""
     is_perturbed: bool = False
     """Whether stages at the ends of a step see the field just inside of it."""
+    span: tuple[int, int] | None = None
+    """The first step that is taken and the one behind the last, or None for all."""
 
     @property
     def num_times(self) -> int:
@@ -73,6 +75,12 @@ class Sweep:
     def num_steps(self) -> int:
         """The number of steps N of the whole sweep."""
         return self.grid.num_steps
+
+    @property
+    def num_taken(self) -> int:
+        """The number of steps that are taken."""
+        first, last = self.span or (0, self.num_steps)
+        return last - first
 
     def with_times(self, ts: Sequence[Time]) -> Self:
         """The sweep with times of the same values that carry a gradient."""
@@ -98,22 +106,32 @@ class Sweep:
         The outputs are a buffer of the states at every time: each step writes the row of the time its interval ends
         with, so the last step of an interval leaves its end state there.
         """
-        backend, method = self.backend, self.method
-        state: Any = method.start(y0), backend.buffer(len(self.grid.counts) + 1, y0)
+        (carry, outputs), records = self.run(self.begin(y0), y0, record)
+        return outputs, records, carry
+
+    def begin(self, y0: State) -> tuple[Carry, Any]:
+        """(carry, outputs) before the first step."""
+        return self.method.start(y0), self.backend.buffer(len(self.grid.counts) + 1, y0)
+
+    def part(self, first: int, last: int) -> Self:
+        """The sweep over the steps from ``first`` to before ``last``."""
+        return replace(self, span=(first, last))
+
+    def run(self, state: tuple[Carry, Any], like: State, record: Record) -> tuple[tuple[Carry, Any], Any]:
+        """((carry, outputs) behind the steps of this sweep, records of each phase), from those before them."""
         records = []
         for phase, steps in self.phases():
 
             def body(state: Any, step: Any, phase: Phase = phase) -> Any:
                 carry, outputs = state
                 if self.before is not None:
-                    self.before(*self.grid.place(self.ts, *step[:3]), method.output(carry))
-                carry, kept = record.advance(self, carry, self.moment(phase, step, y0))
-                return (carry, backend.put(outputs, step[0] + 1, method.output(carry))), kept
+                    self.before(*self.grid.place(self.ts, *step[:3]), self.method.output(carry))
+                carry, kept = record.advance(self, carry, self.moment(phase, step, like))
+                return (carry, self.backend.put(outputs, step[0] + 1, self.method.output(carry))), kept
 
-            state, kept = backend.scan(body, state, steps)
+            state, kept = self.backend.scan(body, state, steps)
             records.append(kept)
-        carry, outputs = state
-        return outputs, tuple(records), carry
+        return state, tuple(records)
 
     def retreat(self, records: Any, record: Record, bars: Bars) -> tuple[Bars, Any]:
         """The whole way back, last step first: (bars, for each phase what each step sends to its stages' controls)."""
@@ -153,11 +171,13 @@ class Sweep:
         if self.controls is not None:
             bases = self.controls.layout.bases
             rows = (*rows, bases[:-1], bases[1:])
-        first = 0
-        for phase in self.method.phases(self.grid.num_steps):
-            last = first + phase.num_steps
-            yield phase, tuple(row[first:last] for row in rows)
-            first = last
+        begin, end = self.span or (0, self.grid.num_steps)
+        last = 0
+        for stepper, count in self.method.phases(self.grid.num_steps):
+            first, last = last, last + count
+            taken = slice(max(first, begin), min(last, end))
+            if taken.start < taken.stop or self.span is None:
+                yield Phase(stepper, taken.stop - taken.start), tuple(row[taken] for row in rows)
 
     def moment(self, phase: Phase, step: Any, state: State, c: Sequence[float] | None = None) -> Moment:
         """The step size, and the stage times and thetas, each made once for stages that share it.

@@ -27,7 +27,7 @@ from janode.backends.numpy import BACKEND
 from janode.core.adjoint import RECOVERIES
 from janode.core.disk import Disk
 from janode.core.methods import find_method
-from janode.core.revolve import make_plan
+from janode.core.revolve import make_schedule
 
 from .controlled import LIBRARIES, by_numpy, controls, ys_bar_of
 from .jax_reference import equations, jit
@@ -56,13 +56,13 @@ SIZES = [(n, c) for n in (1, 2, 3, 10, 57, 200) for c in (1, 2, 3, 7, 20, 300)]
 
 @pytest.mark.parametrize(("num_steps", "checkpoints"), [*SIZES, (1000, 20)])
 def test_so_few_steps_are_taken_again(num_steps: int, checkpoints: int) -> None:
-    again = sum(len(entry.steps) for entry in make_plan(num_steps, checkpoints).again)
+    again = sum(len(entry.steps) for entry in make_schedule(num_steps, checkpoints).again)
     assert again == least_steps(num_steps, checkpoints) - (num_steps - 1)
 
 
 @given(num_steps=st.integers(1, 60), checkpoints=st.integers(1, 9))
 def test_a_schedule_finds_in_every_slot_what_it_needs(num_steps: int, checkpoints: int) -> None:
-    plan = make_plan(num_steps, checkpoints)
+    plan = make_schedule(num_steps, checkpoints)
     assert plan.num_slots <= min(checkpoints + 1, num_steps)
     slots = {slot: n for n, (slot, saves) in enumerate(zip(plan.slots, plan.saves, strict=True)) if saves}
     assert len(slots) == sum(plan.saves)

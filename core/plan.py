@@ -1,0 +1,241 @@
+"""Which exact gradient fits a memory budget: every one is rehearsed on sizes, and the fastest that fits is taken."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from .adjoint import RECOVERIES, STEPPED_BACK
+from .dry import Demand, Footprint, Sizes, rehearse
+from .errors import InputError
+from .grids import FixedGrid
+from .mixed import Mixed
+from .mixtures import Kind, Mixture, best_mixture
+from .protocols import Record, Recovery
+from .records import Carries, Graphs, StageInputs, WholeSteps
+from .recovery import Kept
+from .revolve import Revolve
+from .solution import Stats
+from .sweep import Sweep
+
+DEFAULT_SHARE = 0.5
+_REHEARSED = 512
+"""More steps are extrapolated: a rehearsal takes about 0.1 ms a step."""
+
+
+@dataclass(frozen=True)
+class Auto:
+    """The adjoint ``"auto"``: of the exact gradients the one with the fewest field evaluations that fits the memory.
+
+    Args:
+        memory_budget: the most memory that a gradient may take at once, beyond the arguments of the solve: bytes, an
+            integer >= 1, or the share of what the device has free when it is asked, in (0, 1]. Unless given, half.
+
+    Cost: the first solve of a field with its shapes evaluates and linearizes it once more, and then runs the methods on
+    sizes, about 0.1 ms a step; later ones find the plan again.
+    """
+
+    memory_budget: float | None = None
+
+    def __post_init__(self) -> None:
+        budget = self.memory_budget
+        if budget is None:
+            return
+        is_number = isinstance(budget, numbers.Real) and not isinstance(budget, bool)
+        if not is_number or not (budget >= 1 if isinstance(budget, numbers.Integral) else 0.0 < budget <= 1.0):
+            raise InputError(
+                f"Auto: memory_budget must be an integer >= 1, bytes, or a share in (0, 1]; got {budget!r}. Give what a "
+                "gradient may take."
+            )
+
+    def bytes(self, free: int | None) -> int:
+        """The budget, where the device has so much free."""
+        budget = DEFAULT_SHARE if self.memory_budget is None else self.memory_budget
+        if isinstance(budget, numbers.Integral):
+            return int(budget)
+        if free is None:
+            raise InputError(
+                "Auto: memory_budget must be in bytes where the free memory of the device cannot be read; got "
+                f"{self.memory_budget!r}. Give an integer."
+            )
+        return int(budget * free)
+
+
+class Option(NamedTuple):
+    """One exact gradient and what it takes."""
+
+    name: str
+    recovery: Recovery | None
+    """None where the framework differentiates the solver's own operations."""
+    demand: Demand
+    is_bound: bool = False
+    """Whether the number of steps is unknown: the peak is then the most it may be, the counts are those of a step."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a gradient will be taken, and why; printed, it is a table of all that could be.
+
+    Attributes:
+        adjoint: the choice: a preset's name, with its options.
+        memory_budget: bytes.
+        predicted_peak: the most bytes alive at once, beyond the arguments of the solve; with adaptive steps the most
+            that there may be.
+        predicted_field_evals, predicted_vjps: of the solve and its gradient together; with adaptive steps, whose
+            number is not known before, of one step.
+        options: all that were looked at, the fewest evaluations first.
+    """
+
+    adjoint: str
+    memory_budget: int
+    predicted_peak: int
+    predicted_field_evals: int
+    predicted_vjps: int
+    options: tuple[Option, ...]
+    stats: Stats = field(default_factory=Stats, compare=False, repr=False)
+
+    @property
+    def num_field_evals(self) -> int:
+        """The field evaluations counted so far: after the backward pass, all."""
+        return self.stats.num_field_evals
+
+    @property
+    def num_vjps(self) -> int:
+        """The VJPs counted so far; the framework's own are not."""
+        return self.stats.num_vjps
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """What the choice is made of; None where the framework differentiates."""
+        return self.chosen.recovery
+
+    @cached_property
+    def chosen(self) -> Option:
+        """The choice."""
+        return next(option for option in self.options if option.name == self.adjoint)
+
+    def __str__(self) -> str:
+        head = ("", "adjoint", "peak memory", "field evaluations", "VJPs")
+        rows = [
+            (
+                "->"
+                if option.name == self.adjoint
+                else ""
+                if option.demand.peak <= self.memory_budget
+                else "too large",
+                option.name,
+                f"{'<= ' if option.is_bound else ''}{_readable(option.demand.peak)}",
+                f"{option.demand.num_field_evals}{' a step' if option.is_bound else ''}",
+                f"{option.demand.num_vjps}{' a step' if option.is_bound else ''}",
+            )
+            for option in self.options
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+        return "\n".join([f"memory budget {_readable(self.memory_budget)}", *(line.rstrip() for line in lines)])
+
+
+def _readable(size: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000  # type: ignore[assignment]
+    return f"{size:.3g} TB"
+
+
+@dataclass(frozen=True)
+class Planner:
+    """A problem to find gradients for: a sweep with the sizes of its leaves and what its field takes."""
+
+    sweep: Sweep
+    footprint: Footprint
+    sizes: Sizes
+    has_framework: bool
+    """Whether the framework may differentiate the solver's operations."""
+    keeps_graphs: bool
+    """Whether the field's linearizations can be kept."""
+
+    def plan(self, auto: Auto, free: int | None, stats: Stats) -> Plan:
+        """The fastest option within the budget.
+
+        Raises:
+            InputError: if there is none; the least that there is is named.
+        """
+        budget = auto.bytes(free)
+        options = sorted(self.options(budget), key=lambda option: option.demand.num_field_evals)
+        fitting = [option for option in options if option.demand.peak <= budget]
+        if not fitting:
+            least = min(options, key=lambda option: option.demand.peak)
+            raise InputError(
+                f"solve: memory_budget must be at least {least.demand.peak} bytes, which adjoint {least.name} takes; "
+                f"got {budget}. Give more, or solve for fewer samples at once."
+            )
+        best = fitting[0]
+        return Plan(best.name, budget, *best.demand, tuple(options), stats)
+
+    def options(self, budget: int) -> list[Option]:
+        """Everything exact that the method can have."""
+        if not isinstance(self.sweep.grid, FixedGrid):
+            return self._adaptive(budget)
+        found = []
+        if self.has_framework:
+            found.append(Option('"backprop"', None, self._rehearsed(Kept(Graphs()), self.footprint)))
+        elif self.keeps_graphs:
+            found.append(self._option('"backprop"', Kept(Graphs())))
+        found += [self._option(f'"{name}"', RECOVERIES[name]) for name in ("aca", "stages", "symplectic")]
+        for name, recovery in STEPPED_BACK.items():
+            if recovery.inverses == ("exact",) and recovery.fits(self.sweep.method):
+                found.append(self._option(f'"{name}"', recovery))
+        return found + self._mixtures(budget)
+
+    def _option(self, name: str, recovery: Recovery) -> Option:
+        return Option(name, recovery, self._rehearsed(recovery, self.footprint._replace(holds_value=True)))
+
+    def _rehearsed(self, recovery: Recovery, footprint: Footprint) -> Demand:
+        """What a gradient takes; of long solves, to which all but checkpoints are linear, from two shorter ones."""
+        counts, num_steps = self.sweep.grid.counts, self.sweep.num_steps
+        if num_steps <= _REHEARSED or len(counts) > _REHEARSED // 4:
+            return rehearse(self.sweep, recovery, footprint, self.sizes, counts)
+        parts = [tuple(math.ceil(n * _REHEARSED / num_steps / k) for n in counts) for k in (2, 1)]
+        short, long = (rehearse(self.sweep, recovery, footprint, self.sizes, part) for part in parts)
+        steps, more = sum(parts[1]) - sum(parts[0]), num_steps - sum(parts[1])
+        return Demand(*(b + (b - a) * more // steps for a, b in zip(short, long, strict=True)))
+
+    def _kind(self, record: Record) -> Kind:
+        """What one more step takes with such records, from two short rehearsals with as many times."""
+        rest = (1,) * (len(getattr(self.sweep.grid, "counts", (1,))) - 1)
+        footprint = self.footprint._replace(holds_value=True)
+        short, long = (rehearse(self.sweep, Kept(record), footprint, self.sizes, (n, *rest)) for n in (8, 16))
+        peak, evals, vjps = ((b - a) // 8 for a, b in zip(short, long, strict=True))
+        return Kind(record, evals, vjps, peak, short.peak - (8 + len(rest)) * peak)
+
+    def _mixtures(self, budget: int) -> list[Option]:
+        """Checkpoints, and the best mixture, for each way to recompute a step."""
+        tails = (self._kind(StageInputs()), self._kind(Graphs()) if self.keeps_graphs else None)
+        found: dict[str, Option] = {}
+        num_steps = self.sweep.num_steps
+        for record in (Carries(), WholeSteps()):
+            kind = self._kind(record)
+            # With one checkpoint the least memory there is: what an error names.
+            least = Mixture(kind, None, None, num_steps, 1)
+            found[str(least)] = Option(str(least), least.recovery, least.demand)
+            for rest in ((None, None), tails) if self.sweep.controls is None else ((None, None),):
+                mixture = best_mixture(num_steps, budget, kind, *rest)
+                if mixture is not None and isinstance(mixture.recovery, Revolve | Mixed):
+                    found[str(mixture)] = Option(str(mixture), mixture.recovery, mixture.demand)
+        return list(found.values())
+
+    def _adaptive(self, budget: int) -> list[Option]:
+        """As many states as fit, of steps whose number is unknown."""
+        found = []
+        for name, record in (("aca", WholeSteps()), ("symplectic", Carries())):
+            kind, given = self._kind(record), self.sweep.thinning.budget
+            room = max(2, (budget - kind.transient) // max(1, kind.per_step))
+            checkpoints = room if given is None else min(room, given)
+            demand = Demand(kind.transient + checkpoints * kind.per_step, kind.num_field_evals, kind.num_vjps)
+            recovery = Revolve(checkpoints, record=record)
+            found.append(Option(f'"{name}" with at most {checkpoints} states', recovery, demand, is_bound=True))
+        return found
