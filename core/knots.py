@@ -118,7 +118,7 @@ class Weights:
             return xp.asarray(entries, dtype=like.dtype, device=device(like))
 
         self._xp, self._num_values = xp, knots.num_values
-        self._inner = array(knots.times[1:-1])
+        self._inner = array([knots.times[1:-1]])
         self._starts = array(knots.times[:-1])
         self._sizes = array([b - a for a, b in pairwise(knots.times)])
         self._powers = [array(rows) for rows in _powers(knots)]

@@ -158,9 +158,13 @@ class Graphs(Evaluated):
         return linearization.f, linearization
 
     def keep(self, carry: Carry, evaluations: Sequence[Any]) -> Any:
-        """The linearizations of all stages."""
-        return tuple(evaluations)
+        """The carry, for steps that are taken again, and the linearizations of all stages."""
+        return carry, tuple(evaluations)
+
+    def carry(self, record: Any) -> Carry:
+        """What the step began with."""
+        return record[0]
 
     def linearizations(self, sweep: Any, record: Any, moment: Moment) -> Callable[[int], Linearization]:
         """The linearizations that were kept."""
-        return record.__getitem__
+        return record[1].__getitem__
