@@ -45,13 +45,14 @@ _THOROUGH = ("rk4", "dopri5")
 """Methods that meet every preset on every problem at level standard."""
 _VARIED = ("euler", "heun2", "leapfrog", "ab3", "alf", "reversible_heun", "reversible(tsit5)")
 """Methods that meet every preset on the problems of _COVERING at level standard, one for each way to step."""
-_COVERING = ("affine", "lotka_volterra", "steered", "adaptive")
+_COVERING = ("affine", "lotka_volterra", "steered", "adaptive", "thrown")
 """Problems that meet every method at level standard."""
 _SMOKE = {
     ("affine", "leapfrog", "symplectic", ""),
     ("affine", "ab3", "symplectic", ""),
     ("affine", "reversible(tsit5)", "reversible", ""),
     ("affine", "euler", "reconstruct", ""),
+    ("clipped", "dopri5", "backprop", ""),
     ("steered", "leapfrog", "symplectic", "filter"),
     ("steered", "rk4", "symplectic", "consistent"),
 }
@@ -92,7 +93,8 @@ class Case(NamedTuple):
         problem = PROBLEMS[self.problem]
         sampling = "" if problem.controls is None else problem.sampling
         correction = self.aspect if self.aspect in CORRECTIONS else ""
-        return refusal(self.method, self.preset, correction, sampling, problem.tolerances is not None)
+        reads_inside = problem.event is not None or problem.place is not None
+        return refusal(self.method, self.preset, correction, sampling, problem.tolerances is not None, reads_inside)
 
 
 class Selection(NamedTuple):
@@ -142,11 +144,12 @@ def all_cases() -> Iterator[Case]:
     """All cases, offered or not, backprop before the presets that are compared with it."""
     for pair in product(PROBLEMS, METHODS):
         invariants = [name for name, pairs in INVARIANTS.items() if pair in pairs]
-        corrections = CORRECTIONS if PROBLEMS[pair[0]].sampling == "nodes" and PROBLEMS[pair[0]].controls else ()
+        problem = PROBLEMS[pair[0]]
+        corrections = CORRECTIONS if problem.is_sampled and problem.sampling == "nodes" else ()
         for preset in presets():
             # Where a framework differentiates the solver itself there is nothing to correct.
             aspects = ("", *(corrections if preset != "backprop" else ()), *invariants)
-            if PROBLEMS[pair[0]].steps_back or not is_stepped_back(preset):
+            if problem.steps_back or not is_stepped_back(preset):
                 yield from (Case(*pair, preset, aspect) for aspect in aspects)
 
 
@@ -169,9 +172,10 @@ def reference_cases(cases: Sequence[Case]) -> list[Case]:
         if case.aspect in CORRECTIONS and case.aspect != "divide":
             found[Case(*case.pair, "order", case.aspect)] = None
         elif not case.aspect:
-            checks = ("textbook",) if problem.solution is None else ("exact", "textbook")
-            checks = checks if problem.tolerances is None else ("tolerance",)
+            exact = "exact" if problem.tolerances is None else "tolerance"
+            checks = ("textbook",) if problem.solution is None else (exact, "textbook")
             found |= {Case(*case.pair, check): None for check in checks}
-            if is_approximate(case.method, case.preset) and case.method in TABLEAUS:
+            has_order = case.method in TABLEAUS and problem.tolerances is None
+            if is_approximate(case.method, case.preset) and has_order:
                 found[Case(*case.pair, "order", case.preset)] = None
     return sorted(found, key=lambda case: list(PROBLEMS).index(case.problem))

@@ -83,5 +83,6 @@ class LibraryCheck:
         return [
             difference
             for name, values in expected.items()
+            if name not in outcome.lacks
             for difference in comparison.trees(name, outcome.got[name], outcome.like[name], values)
         ]

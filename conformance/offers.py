@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from janode import numpy as jo
-from janode.core.adjoint import RECOVERIES, STEPPED_BACK
+from janode.core.adjoint import CONTINUOUS, RECOVERIES, STEPPED_BACK
 from janode.core.errors import InputError
 from janode.core.methods import COUPLED, NAMED, find_method
 from janode.core.tableaus import TABLEAUS
@@ -26,16 +26,28 @@ _PLAIN = jo.Field(lambda t, y: -y, lambda t, y, f_bar: (None, -f_bar))
 
 def presets() -> tuple[str, ...]:
     """The names of all adjoint presets."""
-    return (*RECOVERIES, *STEPPED_BACK)
+    return (*RECOVERIES, *STEPPED_BACK, *CONTINUOUS)
 
 
 @functools.cache
-def refusal(method: str, preset: str, correction: str = "", sampling: str = "", is_adaptive: bool = False) -> str:
-    """Why a method does not have a preset, a correction, controls sampled so or adaptive steps; "" if it does."""
+def refusal(
+    method: str,
+    preset: str,
+    correction: str = "",
+    sampling: str = "",
+    is_adaptive: bool = False,
+    reads_inside: bool = False,
+) -> str:
+    """Why a method does not have a preset, a correction, such controls, adaptive steps or what is read from inside."""
     stepping: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3} if is_adaptive else {"steps": _MANY_STEPS}
     options: dict[str, Any] = {"method": method, "adjoint": preset, **stepping}
     field = _PLAIN
-    if sampling:
+    if reads_inside:
+        options |= {"event": jo.Event(lambda t, y: y, vjp=lambda t, y, bar: (None, bar)), "dense": True}
+    if sampling == "knots":
+        field = _SAMPLED
+        options["controls"] = jo.Knots([0.0, 0.5, 1.0], np.full(3, 0.1))
+    elif sampling:
         times = jo.control_times(method, [0.0, 1.0], steps=_MANY_STEPS, sampling=sampling)
         field = _SAMPLED
         options |= {"controls": np.full(len(times), 0.1), "sampling": sampling, "correction": correction or "none"}
@@ -48,11 +60,13 @@ def refusal(method: str, preset: str, correction: str = "", sampling: str = "", 
 
 def is_stepped_back(preset: str) -> bool:
     """Whether a preset computes the states backwards from the last one."""
-    return preset in STEPPED_BACK
+    return preset in STEPPED_BACK or preset in CONTINUOUS
 
 
 def is_approximate(method: str, preset: str) -> bool:
-    """Whether a preset steps back by an inverse that is not exact, and so gives a gradient that is not."""
+    """Whether a preset's gradient is not exact: by an inverse that is not, or by another solve."""
+    if preset in CONTINUOUS:
+        return True
     if "approximate" not in getattr({**RECOVERIES, **STEPPED_BACK}[preset], "inverses", ()):
         return False
     phases = find_method(method).phases(_MANY_STEPS)

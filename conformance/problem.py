@@ -11,6 +11,8 @@ import numpy as np
 import optree
 
 from janode.core.controls import control_times
+from janode.core.events import Event
+from janode.core.knots import Knots
 from janode.core.methods import find_method
 
 Tree = Any
@@ -33,11 +35,15 @@ class Problem:
         solution: ``solution(y0, params, ts) -> ys``, exact or to more digits than float64 has; None if there is none.
         value: the field's value for complex arguments, where ``field`` refuses them.
         controls: ``controls(params, times)``, the controls at these times, or None for a field without.
-        sampling: what the controls belong to, nodes or steps.
+        sampling: what the controls belong to: nodes, steps or knots.
         slopes: ``slopes(y0, params, times, ts)``, the gradient of the sum of the last state with respect to the
             controls as functions of time, where it is known in closed form.
         steps_back: whether it can be followed backwards in time, where what decays grows.
         tolerances: (rtol, atol) of a problem that is solved adaptively; ``steps`` then goes unused.
+        extras: further options of the solve, as (name, value).
+        knots, kind: the times of controls on knots, and how they are interpolated.
+        event: what ends the solve, before the last of ts: only the states before it are compared, and the event itself.
+        place: a time between steps at which the solution is read, too, or None.
     """
 
     name: str
@@ -53,6 +59,11 @@ class Problem:
     slopes: Callable[[Tree, Tree, Any, tuple[float, ...]], Tree] | None = None
     steps_back: bool = True
     tolerances: tuple[float, float] | None = None
+    extras: tuple[tuple[str, Any], ...] = ()
+    knots: tuple[float, ...] = ()
+    kind: str = "linear"
+    event: Event | None = None
+    place: float | None = None
 
     def times(self, method: str) -> tuple[float, ...]:
         """The times at which a method solves the problem."""
@@ -61,11 +72,29 @@ class Problem:
         gaps = [b - a for a, b in pairwise(self.ts)]
         return self.ts[: 1 + next((i for i, gap in enumerate(gaps) if gap != gaps[0]), len(gaps))]
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether it has controls at nodes or steps, which corrections are for."""
+        return self.controls is not None and not self.knots
+
     def stepping(self) -> dict[str, Any]:
-        """The steps, as options of a solve."""
+        """The steps, and what is read from inside them, as options of a solve."""
         if self.tolerances is None:
-            return {"steps": self.steps}
-        return {"rtol": self.tolerances[0], "atol": self.tolerances[1]}
+            return {"steps": self.steps, **dict(self.extras)}
+        read: dict[str, Any] = {} if self.event is None else {"event": self.event}
+        if self.place is not None:
+            read["dense"] = True
+        return {"rtol": self.tolerances[0], "atol": self.tolerances[1], **read, **dict(self.extras)}
+
+    def given(self, controls: Tree) -> dict[str, Any]:
+        """Controls, of any library, as the option of a solve."""
+        if controls is None:
+            return {}
+        return {"controls": Knots(self.knots, controls, self.kind) if self.knots else controls}
+
+    def states(self, ys: Tree) -> Tree:
+        """The states at ts, those before the event."""
+        return ys if self.event is None else optree.tree_map(lambda leaf: leaf[:-1, ...], ys)
 
 
 @dataclass(frozen=True)
@@ -77,6 +106,10 @@ class Inputs:
     ts: tuple[float, ...]
     ys_bar: Tree
     controls: Tree = None
+    event_bar: tuple[Any, Tree] | None = None
+    """The cotangents of the time and the state of the event."""
+    place_bar: Tree = None
+    """That of the solution between steps."""
 
 
 def draw_inputs(problem: Problem, method: str, single: bool) -> Inputs:
@@ -88,18 +121,36 @@ def draw_inputs(problem: Problem, method: str, single: bool) -> Inputs:
     y0, params = problem.draw(rng)
     ts, controls = problem.times(method), None
     if problem.controls is not None:
-        times = control_times(method, ts, steps=problem.steps, sampling=problem.sampling)
-        controls = problem.controls(params, np.asarray(times))
+        controls = problem.controls(params, np.asarray(_control_times(problem, method, ts)))
 
-    def cotangent(leaf: np.ndarray[Any, Any]) -> Any:
-        shape = (len(ts), *leaf.shape)
+    def random(shape: tuple[int, ...], is_complex: bool = False) -> Any:
         bar = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
-        return bar + 1j * rng.uniform(0.5, 1.5, shape) if np.iscomplexobj(leaf) else bar
+        return bar + 1j * rng.uniform(0.5, 1.5, shape) if is_complex else bar
+
+    def cotangent(leaf: np.ndarray[Any, Any], *first: int) -> Any:
+        return random((*first, *leaf.shape), np.iscomplexobj(leaf))
 
     def rounded(leaf: np.ndarray[Any, Any]) -> Any:
         narrow = np.complex64 if np.iscomplexobj(leaf) else np.float32
         return leaf.astype(narrow).astype(leaf.dtype) if single else leaf
 
-    trees: Any = (y0, params, optree.tree_map(cotangent, y0), controls)
-    y0, params, ys_bar, controls = (optree.tree_map(rounded, tree) for tree in trees)
-    return Inputs(y0, params, ts, ys_bar, controls)
+    ys_bar = optree.tree_map(lambda leaf: cotangent(leaf, len(ts)), y0)
+    event_bar, place_bar = None, None
+    if problem.event is not None:
+        for leaf in optree.tree_leaves(ys_bar):
+            leaf[-1] = 0.0  # behind the event there is no solution
+        event_bar = (random(()), optree.tree_map(cotangent, y0))
+    if problem.place is not None:
+        place_bar = optree.tree_map(cotangent, y0)
+    trees: Any = (y0, params, ys_bar, controls, event_bar, place_bar)
+    y0, params, ys_bar, controls, event_bar, place_bar = (optree.tree_map(rounded, tree) for tree in trees)
+    return Inputs(y0, params, ts, ys_bar, controls, event_bar, place_bar)
+
+
+def _control_times(problem: Problem, method: str, ts: tuple[float, ...]) -> Any:
+    """Where controls are given: at their knots, in the middle of the intervals between them, or where steps sample."""
+    if not problem.knots:
+        return control_times(method, ts, steps=problem.steps, sampling=problem.sampling)
+    if problem.kind == "constant":
+        return [(a + b) / 2 for a, b in pairwise(problem.knots)]
+    return problem.knots

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +18,18 @@ from janode.core.tableaus import TABLEAUS
 
 from .cases import Case
 from .comparison import EPS, Comparison, Difference, Found, measure
+from .frozen import accepted_steps, integrate_frozen
 from .offers import CORRECTIONS
 from .problem import Inputs, Problem, draw_inputs
 from .problems import PROBLEMS
-from .textbook import CENTRAL_LOSS, derivative, integrate
+from .runtimes import ReadOnlyNumPy, pulled, solve_options
+from .textbook import CENTRAL_LOSS, Read, derivative, integrate, read_knots
 
 Tree = Any
 Values = dict[str, Tree]
-"""The solution ``ys`` and its gradients ``y0_bar``, ``params_bar``, ``ts_bar`` and, with controls, ``controls_bar``."""
+"""What is read of the solution (``ys``, ``event_t``, ``event_y``, ``between``), and the gradients ``y0_bar``,
+``params_bar``, ``ts_bar`` and, with controls, ``controls_bar``."""
+_NUMPY = ReadOnlyNumPy(jo, np, "f64", "cpu", "numpy")
 
 # Steps between times for the order of a method, in units of a problem's own: where its error shows its order.
 _REFINEMENT = {1: 32, 2: 8, 3: 4, 4: 2, 5: 4, 8: 2}
@@ -39,13 +44,7 @@ def reference_values(
     problem: Problem, inputs: Inputs, method: str, preset: str = "stages", correction: str = "none"
 ) -> Values:
     """The NumPy float64 solution and gradients, all stage states kept unless the preset says otherwise."""
-    options: dict[str, Any] = {"method": method, "adjoint": preset, **problem.stepping()}
-    if inputs.controls is not None:
-        options |= {"controls": inputs.controls, "sampling": problem.sampling, "correction": correction}
-    solution, pullback = jo.solve_vjp(problem.field, inputs.y0, inputs.ts, inputs.params, **options)
-    bars = pullback(inputs.ys_bar)
-    values = {"ys": solution.ys, "y0_bar": bars.y0, "params_bar": bars.params, "ts_bar": bars.ts}
-    return values if inputs.controls is None else values | {"controls_bar": bars.controls}
+    return _NUMPY.run(problem, inputs, solve_options(problem, method, preset, correction)).got
 
 
 class ReferenceCheck:
@@ -63,7 +62,7 @@ class ReferenceCheck:
         """One of the checks."""
         problem = PROBLEMS[case.problem]
         if case.preset == "order":
-            check = _check_correction if case.aspect in CORRECTIONS else _check_reconstruction
+            check = _check_correction if case.aspect in CORRECTIONS else _check_approximate
             return {case.aspect: check(problem, case.method, case.aspect)}
         run = {"exact": _check_order, "textbook": _check_textbook, "tolerance": _check_tolerance}[case.preset]
         return {case.preset: run(problem, case.method)}
@@ -97,7 +96,7 @@ def _check_order(problem: Problem, method: str) -> list[Difference]:
         _, inputs = _refined(problem, method, steps)
         options: dict[str, Any] = {"method": method, "steps": steps}
         if inputs.controls is not None:
-            options |= {"controls": inputs.controls, "sampling": problem.sampling}
+            options |= problem.given(inputs.controls) | ({"sampling": problem.sampling} if problem.is_sampled else {})
         ys = jo.solve(problem.field, inputs.y0, inputs.ts, inputs.params, **options).ys
         assert problem.solution is not None
         return measure(_flat(ys), _flat(problem.solution(inputs.y0, inputs.params, inputs.ts)), EPS["f64"])
@@ -116,12 +115,13 @@ def _check_tolerance(problem: Problem, method: str) -> list[Difference]:
     inputs = draw_inputs(problem, method, single=False)
     assert problem.tolerances is not None
     assert problem.solution is not None
-    expected = _flat(problem.solution(inputs.y0, inputs.params, inputs.ts))
+    expected = _flat(problem.states(problem.solution(inputs.y0, inputs.params, inputs.ts)))
     errors, counts = [], []
     for share in (1.0, 1.0 / _TIGHTER):
         rtol, atol = (share * tolerance for tolerance in problem.tolerances)
-        found = jo.solve(problem.field, inputs.y0, inputs.ts, inputs.params, method=method, rtol=rtol, atol=atol)
-        errors.append(measure(_flat(found.ys), expected, EPS["f64"]))
+        options = {**problem.stepping(), **problem.given(inputs.controls), "rtol": rtol, "atol": atol}
+        found = jo.solve(problem.field, inputs.y0, inputs.ts, inputs.params, method=method, **options)
+        errors.append(measure(_flat(problem.states(found.ys)), expected, EPS["f64"]))
         counts.append(float(found.stats.num_accepted))
     order = (TABLEAUS[method].embedded_order or 0) + 1
     allowed = _ERROR_PER_TOLERANCE * problem.tolerances[0] / EPS["f64"]
@@ -154,8 +154,8 @@ def _check_correction(problem: Problem, method: str, correction: str) -> list[Di
     return _order_shows("controls_bar", order, steps, steps * problem.condition, errors)  # divided by h
 
 
-def _check_reconstruction(problem: Problem, method: str, preset: str) -> list[Difference]:
-    """The gradient by an approximate inverse against the exact one: as near as the method's order."""
+def _check_approximate(problem: Problem, method: str, preset: str) -> list[Difference]:
+    """An approximate gradient against the exact one: as near as the method's order."""
 
     def errors(steps: int) -> float:
         fine, inputs = _refined(problem, method, steps)
@@ -166,50 +166,68 @@ def _check_reconstruction(problem: Problem, method: str, preset: str) -> list[Di
     return _order_shows("y0_bar", order, problem.steps * _REFINEMENT[order], problem.condition, errors)
 
 
-def _nodes(problem: Problem, method: str, inputs: Inputs) -> Callable[[int, Any], int] | None:
+def _reads(problem: Problem, method: str, inputs: Inputs) -> Read | None:
     """Which control a stage reads, by a search for its time; the times are found by a solve that notes them."""
     if inputs.controls is None:
         return None
+    if problem.knots:
+        return lambda n, t, controls: read_knots(problem, controls, t, float(np.real(t)))
+
+    def row(controls: Tree, place: int) -> Tree:
+        return optree.tree_map(lambda leaf: leaf[place], controls)
+
     if problem.sampling == "steps":
-        return lambda n, t: n
+        return lambda n, t, controls: row(controls, n)
     noted: list[float] = []
 
-    def note(n: int, t: Any) -> int:
+    def note(n: int, t: Any, controls: Tree) -> Tree:
         noted.append(float(t))
-        return 0
+        return row(controls, 0)
 
-    first = optree.tree_map(lambda leaf: leaf[:1], inputs.controls)
     value = problem.value or problem.field
-    integrate(value, inputs.y0, inputs.ts, inputs.params, method, problem.steps, first, note)
+    integrate(value, inputs.y0, inputs.ts, inputs.params, method, problem.steps, inputs.controls, note)
     # The last stage of some methods is not evaluated, as nothing depends on it: its node is not there.
     times = np.unique(np.round(noted, 9))[: len(optree.tree_leaves(inputs.controls)[0])]
-    return lambda n, t: int(np.argmin(np.abs(times - t)))
+    return lambda n, t, controls: row(controls, int(np.argmin(np.abs(times - np.real(t)))))
+
+
+def _by_the_book(problem: Problem, method: str, inputs: Inputs) -> Callable[..., dict[str, Tree]]:
+    """What is read of the solution as a function of (y0, params, ts, controls), on the same steps."""
+    if problem.tolerances is not None:
+        steps = accepted_steps(problem, inputs, method)
+        return functools.partial(integrate_frozen, problem, method, steps)
+    value, read = problem.value or problem.field, _reads(problem, method, inputs)
+
+    def states(y0: Tree, params: Tree, ts: Any, controls: Tree) -> dict[str, Tree]:
+        return {"ys": integrate(value, y0, list(ts), params, method, problem.steps, controls, read)}
+
+    return states
 
 
 def _check_textbook(problem: Problem, method: str) -> list[Difference]:
     """The same steps by the book; and the gradient along one random direction for each array of the inputs."""
     inputs = draw_inputs(problem, method, single=False)
     got, comparison = reference_values(problem, inputs, method), Comparison(problem.condition)
-    value, node = problem.value or problem.field, _nodes(problem, method, inputs)
-
-    def states(y0: Tree, params: Tree, ts: Any, controls: Tree) -> Tree:
-        return integrate(value, y0, list(ts), params, method, problem.steps, controls, node)
-
+    states = _by_the_book(problem, method, inputs)
     names = ("y0", "params", "ts", "controls")
     start: Any = {name: getattr(inputs, name) for name in names} | {"ts": np.asarray(inputs.ts)}
     bars: Any = {name: got.get(f"{name}_bar") for name in names}
-    found = comparison.trees("ys", got["ys"], got["ys"], states(**start))
+    found = [
+        difference
+        for name, tree in states(**start).items()
+        for difference in comparison.trees(name, got[name], got[name], optree.tree_map(np.asarray, tree))
+    ]
     leaves, spec = optree.tree_flatten(start)
     is_analytic = not any(np.iscomplexobj(leaf) for leaf in leaves)
-    ys_bars = optree.tree_leaves(inputs.ys_bar)
+    read_bars = optree.tree_leaves(pulled(problem, inputs.ys_bar, inputs.event_bar, inputs.place_bar))
     rng = np.random.default_rng(7)
     for i, (path, bar) in enumerate(zip(spec.paths(), optree.tree_leaves(bars), strict=True)):
         direction = random_direction(rng, leaves[i])
 
         def loss(e: Any, i: int = i, direction: Any = direction) -> Any:
             moved = [leaf + e * direction if i == j else leaf for j, leaf in enumerate(leaves)]
-            ys = optree.tree_leaves(states(**spec.unflatten(moved)))
-            total = sum(np.sum(np.conj(ys_bar) * y) for ys_bar, y in zip(ys_bars, ys, strict=True))
+            read = optree.tree_leaves(states(**spec.unflatten(moved)))
+            total = sum(np.sum(np.conj(read_bar) * y) for read_bar, y in zip(read_bars, read, strict=True))
             return total if is_analytic else total.real
 
         products = np.real(np.conj(bar) * direction)

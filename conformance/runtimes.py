@@ -1,7 +1,8 @@
 """How a case is run by each array library: inputs made, the solve called as a user would, all gradients asked for.
 
-Every runtime gives the same outcome: the states at all ts and the gradients of ``sum <ys_bar, ys>``, in the convention
-dL/dx + i dL/dy, each with the input it must resemble in namespace, device and dtype.
+Every runtime gives the same outcome: the states at all ts, what is read from inside steps, and the gradients of ``sum
+<ys_bar, ys>`` and so on, in the convention dL/dx + i dL/dy, each with the input it must resemble in namespace, device
+and dtype.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ class Outcome(NamedTuple):
 
     got: dict[str, Tree]
     like: dict[str, Tree]
+    lacks: frozenset[str] = frozenset()
+    """What the library refuses to give, as its manual says."""
 
 
 def solve_options(problem: Problem, method: str, preset: str, correction: str = "none") -> Options:
     """The keyword arguments of a solve, apart from arrays."""
     options: Options = {"method": method, "adjoint": preset, **problem.stepping()}
-    if problem.controls is not None:
+    if problem.is_sampled:
         options |= {"sampling": problem.sampling, "correction": correction}
     return options
 
@@ -46,7 +49,30 @@ def _tidy(got: dict[str, Tree], like: dict[str, Tree], inputs: Inputs) -> Outcom
     """The outcome, without controls where there are none."""
     if inputs.controls is None:
         del got["controls_bar"], like["controls_bar"]
-    return Outcome(got, like)
+    return Outcome(got, {name: like[name] for name in got})
+
+
+def _read(problem: Problem, solution: Any) -> dict[str, Tree]:
+    """What a solution says: the states at ts, the time and the state of its event, and a state between steps."""
+    read = {"ys": problem.states(solution.ys)}
+    if problem.event is not None:
+        read |= {"event_t": solution.event.t, "event_y": solution.event.y}
+    if problem.place is not None:
+        read["between"] = solution.interpolant(problem.place)
+    return read
+
+
+def pulled(problem: Problem, ys_bar: Tree, event_bar: Any, place_bar: Tree) -> dict[str, Tree]:
+    """The cotangents of what is read."""
+    bars = {"ys": problem.states(ys_bar)}
+    if event_bar is not None:
+        bars |= {"event_t": event_bar[0], "event_y": event_bar[1]}
+    return bars if place_bar is None else {**bars, "between": place_bar}
+
+
+def _as_y0(y0: Tree, time: Any) -> dict[str, Tree]:
+    """What each reading must resemble."""
+    return {"ys": y0, "event_t": time, "event_y": y0, "between": y0}
 
 
 class Runtime(Protocol):
@@ -107,21 +133,27 @@ class Manual:
 
     def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
         """Call ``solve_vjp`` and its pullback."""
-        trees = (inputs.y0, inputs.params, inputs.ys_bar, inputs.controls)
-        y0, params, ys_bar, controls = (optree.tree_map(self.asarray, tree) for tree in trees)
-        if controls is not None:
-            options = {**options, "controls": controls}
+        trees = (inputs.y0, inputs.params, inputs.ys_bar, inputs.controls, inputs.event_bar, inputs.place_bar)
+        y0, params, ys_bar, controls, event_bar, place_bar = (optree.tree_map(self.asarray, tree) for tree in trees)
+        options = {**options, **problem.given(controls)}
         solution, pullback = self.frontend.solve_vjp(problem.field, y0, inputs.ts, params, **options)
-        bars = pullback(ys_bar)
+        more: dict[str, Any] = {}
+        if event_bar is not None:
+            more["event_bar"] = (float(event_bar[0]), event_bar[1])
+            solution.event.t = self.asarray(solution.event.t)  # a Python float
+        if place_bar is not None:
+            bars_of_place = tuple(optree.tree_leaves(place_bar))
+            more["dense_bar"] = solution.interpolant.vjp(problem.place, bars_of_place)[1]
+        bars = pullback(ys_bar, **more)
         got = {
-            "ys": solution.ys,
+            **_read(problem, solution),
             "y0_bar": bars.y0,
             "params_bar": bars.params,
             "ts_bar": bars.ts,
             "controls_bar": bars.controls,
         }
         ts = self.asarray(list(inputs.ts))
-        like = {"ys": y0, "y0_bar": y0, "params_bar": params, "ts_bar": ts, "controls_bar": controls}
+        like = {**_as_y0(y0, ts), "y0_bar": y0, "params_bar": params, "ts_bar": ts, "controls_bar": controls}
         return _tidy(got, like, inputs)
 
     def watch(self, problem: Problem, inputs: Inputs, options: Options) -> Watch:
@@ -202,18 +234,16 @@ class Torch:
 
     def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
         """Call ``solve`` and ``torch.autograd.grad``."""
-        trees = (inputs.y0, inputs.params, inputs.ys_bar, inputs.controls)
-        y0, params, ys_bar, controls = (optree.tree_map(self.asarray, tree) for tree in trees)
+        trees = (inputs.y0, inputs.params, inputs.controls, (inputs.ys_bar, inputs.event_bar, inputs.place_bar))
+        y0, params, controls, bars = (optree.tree_map(self.asarray, tree) for tree in trees)
         ts = self.torch.tensor(inputs.ts, dtype=self.torch.float64, device=self.device, requires_grad=True)
-        if controls is not None:
-            options = {**options, "controls": controls}
-        ys = self.frontend.solve(problem.field, y0, ts, params, **options).ys
+        options = {**options, **problem.given(controls)}
+        read = _read(problem, self.frontend.solve(problem.field, y0, ts, params, **options))
         like: Any = {"y0_bar": y0, "params_bar": params, "ts_bar": ts, "controls_bar": controls}
         leaves, spec = optree.tree_flatten(like)
-        found = self.torch.autograd.grad(
-            optree.tree_leaves(ys), leaves, optree.tree_leaves(ys_bar), allow_unused=True, materialize_grads=True
-        )
-        return _tidy({"ys": ys, **spec.unflatten(found)}, {"ys": y0, **like}, inputs)
+        outputs, read_bars = (optree.tree_leaves(tree) for tree in (read, pulled(problem, *bars)))
+        found = self.torch.autograd.grad(outputs, leaves, read_bars, allow_unused=True, materialize_grads=True)
+        return _tidy({**read, **spec.unflatten(found)}, {**_as_y0(y0, optree.tree_leaves(y0)[0]), **like}, inputs)
 
     def watch(self, problem: Problem, inputs: Inputs, options: Options) -> Watch:
         """Every operation that PyTorch dispatches is noted."""
@@ -253,20 +283,25 @@ class Jax:
         y0, params, controls = (
             optree.tree_map(self.asarray, tree) for tree in (inputs.y0, inputs.params, inputs.controls)
         )
-        ys_bar = optree.tree_map(lambda leaf: self.asarray(np.conj(leaf)), inputs.ys_bar)
+        trees = (inputs.ys_bar, inputs.event_bar, inputs.place_bar)
+        bars = optree.tree_map(lambda leaf: self.asarray(np.conj(leaf)), trees)
         ts = self.jax.device_put(np.asarray(inputs.ts, dtype=np.float64 if self.x64 else np.float32), self.device)
-        return (y0, params, ts, controls), ys_bar
+        return (y0, params, ts, controls), bars
 
-    def pull(self, problem: Problem, options: Options) -> Any:
-        """The function from arguments and cotangents to the states at all ts and the cotangents of the arguments."""
+    def pull(self, problem: Problem, options: Options, known_ts: tuple[float, ...] | None = None) -> Any:
+        """The function from arguments and cotangents to what is read and the cotangents of the arguments."""
 
-        def solve(y0: Tree, params: Tree, ts: Any, controls: Tree) -> Tree:
-            given = {} if controls is None else {"controls": controls}
-            return self.frontend.solve(problem.field, y0, ts, params, **options, **given).ys
+        def solve(y0: Tree, params: Tree, traced_ts: Any, controls: Tree) -> Tree:
+            ts = traced_ts if known_ts is None else known_ts
+            given = {**options, **problem.given(controls)}
+            return _read(problem, self.frontend.solve(problem.field, y0, ts, params, **given))
 
-        def pull(arguments: tuple[Any, ...], ys_bar: Tree) -> tuple[Tree, Sequence[Tree]]:
-            ys, pullback = self.jax.vjp(solve, *arguments)
-            return ys, pullback(ys_bar)
+        def pull(arguments: tuple[Any, ...], bars: tuple[Any, ...]) -> tuple[Tree, Sequence[Tree]]:
+            read, pullback = self.jax.vjp(solve, *arguments)
+            read_bars = pulled(problem, *bars)
+            if "event_t" in read:  # in the dtype of times
+                read_bars["event_t"] = read_bars["event_t"].astype(read["event_t"].dtype)
+            return read, pullback(read_bars)
 
         return pull
 
@@ -274,14 +309,19 @@ class Jax:
         """Call ``solve`` under ``jax.vjp``; JAX's gradients are the conjugates of the suite's."""
         key = (problem, tuple(options.items()))
         if self._last[0] != key:  # an invariant calls the same program many times
-            pull = self.pull(problem, options)
+            pull = self.pull(problem, options, inputs.ts if self._needs_ts(problem) else None)
             self._last = key, self.jax.jit(pull) if self.is_jitted else pull
-        arguments, ys_bar = self.arguments(inputs)
-        ys, bars = self._last[1](arguments, ys_bar)
+        arguments, given_bars = self.arguments(inputs)
+        read, bars = self._last[1](arguments, given_bars)
         names = ("y0_bar", "params_bar", "ts_bar", "controls_bar")
         like = dict(zip(names, arguments, strict=True))
         got = dict(zip(names, self.jax.tree.map(self.jax.numpy.conj, bars), strict=True))
-        return _tidy({"ys": ys, **got}, {"ys": arguments[0], **like}, inputs)
+        outcome = _tidy({**read, **got}, {**_as_y0(arguments[0], arguments[2]), **like}, inputs)
+        return outcome._replace(lacks=frozenset(["ts_bar"])) if self._needs_ts(problem) else outcome
+
+    def _needs_ts(self, problem: Problem) -> bool:
+        """Whether ts must be known when the solve is traced: where adaptive steps end at knots."""
+        return bool(problem.knots) and problem.tolerances is not None
 
     def watch(self, problem: Problem, inputs: Inputs, options: Options) -> Watch:
         """The traced program is looked through."""

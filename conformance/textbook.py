@@ -16,8 +16,12 @@ import optree
 
 from janode.core.tableaus import TABLEAUS, Tableau
 
+from .problem import Problem
+
 Tree = Any
 Leaves = list[Any]
+Read = Callable[[int, Any, Tree], Tree]
+"""``read(n, t, controls)``: the control of a stage of step n at time t."""
 Slope = Callable[[float, Leaves], Leaves]
 """``slope(c, y)``: the field at t_n + c h."""
 Scheme = Callable[[Slope, Any, tuple[Leaves, ...]], tuple[Leaves, ...]]
@@ -42,12 +46,9 @@ def integrate(
     method: str | Tableau,
     steps: int,
     controls: Tree = None,
-    node: Callable[[int, Any], int] | None = None,
+    read: Read | None = None,
 ) -> Tree:
-    """The states at all ts, with ``steps`` equal steps between neighbouring times; every stage is evaluated.
-
-    ``node(n, t)`` says which control a stage of step n at time t reads.
-    """
+    """The states at all ts, with ``steps`` equal steps between neighbouring times; every stage is evaluated."""
     leaves, spec = optree.tree_flatten(y0)
     scheme = find_scheme(method)
     carry: tuple[Leaves, ...] = (leaves,)
@@ -58,14 +59,41 @@ def integrate(
 
             def slope(c: float, y: Leaves, t: Any = start + i * h, h: Any = h, n: int = n) -> Leaves:
                 arguments = [] if params is None else [params]
-                if node is not None:
-                    place = node(n, np.real(t + c * h))
-                    arguments.append(optree.tree_map(lambda leaf: leaf[place], controls))
+                if read is not None:
+                    arguments.append(read(n, t + c * h, controls))
                 return optree.tree_leaves(value(t + c * h, spec.unflatten(y), *arguments))
 
             carry, n = scheme(slope, h, carry), n + 1
         rows.append(carry[0])
     return spec.unflatten([np.stack(leaf) for leaf in zip(*rows, strict=True)])
+
+
+def read_knots(problem: Problem, values: Tree, t: Any, middle: float) -> Tree:
+    """The control on knots at a time of a step whose middle is given: the interval is that of the middle."""
+    x = np.asarray(problem.knots)
+    j = int(np.clip(np.searchsorted(x, middle, side="right") - 1, 0, len(x) - 2))
+    if problem.kind == "constant":
+        return optree.tree_map(lambda leaf: leaf[j], values)
+    h = x[j + 1] - x[j]
+    s = (t - x[j]) / h
+    if problem.kind == "linear":
+        return optree.tree_map(lambda leaf: (1 - s) * leaf[j] + s * leaf[j + 1], values)
+
+    def cubic(leaf: Any) -> Any:
+        """Hermite's, with the slopes of parabolas through three values."""
+        slopes = [_parabola_slope(x, leaf, i) for i in (j, j + 1)]
+        ends = (1 + 2 * s) * (1 - s) ** 2 * leaf[j] + s**2 * (3 - 2 * s) * leaf[j + 1]
+        return ends + h * (s * (1 - s) ** 2 * slopes[0] - s**2 * (1 - s) * slopes[1])
+
+    return optree.tree_map(cubic, values)
+
+
+def _parabola_slope(x: Any, values: Any, i: int) -> Any:
+    """The slope at knot i of the parabola through it and its neighbours, or at the ends the next two, by Newton."""
+    a = min(max(i - 1, 0), len(x) - 3)
+    first = (values[a + 1] - values[a]) / (x[a + 1] - x[a])
+    second = ((values[a + 2] - values[a + 1]) / (x[a + 2] - x[a + 1]) - first) / (x[a + 2] - x[a])
+    return first + second * (2 * x[i] - x[a] - x[a + 1])
 
 
 def find_scheme(method: str | Tableau) -> Scheme:
@@ -81,7 +109,7 @@ def find_scheme(method: str | Tableau) -> Scheme:
     return {"leapfrog": _leapfrog, "alf": _alf, "reversible_heun": _reversible_heun}[method]
 
 
-def _sum(*parts: tuple[Any, Leaves]) -> Leaves:
+def combine(*parts: tuple[Any, Leaves]) -> Leaves:
     """The sum of multiples, leaf by leaf."""
     factors = [factor for factor, _ in parts]
     rows = zip(*(leaves for _, leaves in parts), strict=True)
@@ -95,8 +123,8 @@ def _runge_kutta(tableau: Tableau) -> Scheme:
         (y,) = carry
         k: list[Leaves] = []
         for row, place in zip(a, c, strict=True):
-            k.append(slope(place, _sum((1.0, y), *((h * w, s) for w, s in zip(row, k, strict=False)))))
-        return (_sum((1.0, y), *((h * w, s) for w, s in zip(b, k, strict=True))),)
+            k.append(slope(place, combine((1.0, y), *((h * w, s) for w, s in zip(row, k, strict=False)))))
+        return (combine((1.0, y), *((h * w, s) for w, s in zip(b, k, strict=True))),)
 
     return scheme
 
@@ -105,7 +133,7 @@ def _leapfrog(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, 
     """z_{n+1} = z_{n-1} + 2 h f_n, after a step by Euler."""
     now, before = carry if len(carry) == 2 else (carry[0], None)
     k = slope(0.0, now)
-    return (_sum((1.0, now), (h, k)) if before is None else _sum((1.0, before), (2.0 * h, k))), now
+    return (combine((1.0, now), (h, k)) if before is None else combine((1.0, before), (2.0 * h, k))), now
 
 
 def _adams(order: int) -> Scheme:
@@ -115,28 +143,28 @@ def _adams(order: int) -> Scheme:
 
     def scheme(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
         y, *past = carry
-        increments = [_sum((h, slope(0.0, y))), *past]
+        increments = [combine((h, slope(0.0, y))), *past]
         if len(past) < order - 1:
             return (*start(slope, h, (y,)), *increments)
-        return _sum((1.0, y), *zip(weights, increments, strict=True)), *increments[:-1]
+        return combine((1.0, y), *zip(weights, increments, strict=True)), *increments[:-1]
 
     return scheme
 
 
 def _alf(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
     """z_m = z + w/2, w' = 2 h f(t + h/2, z_m) - w, z' = z_m + w'/2; w_0 = h f(t_0, z_0)."""
-    z, w = carry if len(carry) == 2 else (carry[0], _sum((h, slope(0.0, carry[0]))))
-    middle = _sum((1.0, z), (0.5, w))
-    w = _sum((2.0 * h, slope(0.5, middle)), (-1.0, w))
-    return _sum((1.0, middle), (0.5, w)), w
+    z, w = carry if len(carry) == 2 else (carry[0], combine((h, slope(0.0, carry[0]))))
+    middle = combine((1.0, z), (0.5, w))
+    w = combine((2.0 * h, slope(0.5, middle)), (-1.0, w))
+    return combine((1.0, middle), (0.5, w)), w
 
 
 def _reversible_heun(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
     """x' = 2 y - x + d, d' = h f(t + h, x'), y' = y + (d + d')/2; d_0 = h f(t_0, y_0)."""
-    y, x, d = carry if len(carry) == 3 else (carry[0], carry[0], _sum((h, slope(0.0, carry[0]))))
-    x = _sum((2.0, y), (-1.0, x), (1.0, d))
-    following = _sum((h, slope(1.0, x)))
-    return _sum((1.0, y), (0.5, d), (0.5, following)), x, following
+    y, x, d = carry if len(carry) == 3 else (carry[0], carry[0], combine((h, slope(0.0, carry[0]))))
+    x = combine((2.0, y), (-1.0, x), (1.0, d))
+    following = combine((h, slope(1.0, x)))
+    return combine((1.0, y), (0.5, d), (0.5, following)), x, following
 
 
 def _coupled(base: Scheme, coupling: float = 0.999) -> Scheme:
@@ -145,9 +173,9 @@ def _coupled(base: Scheme, coupling: float = 0.999) -> Scheme:
     def scheme(slope: Slope, h: Any, carry: tuple[Leaves, ...]) -> tuple[Leaves, ...]:
         y, z = carry if len(carry) == 2 else carry * 2
         (forth,) = base(slope, h, (z,))
-        y = _sum((coupling, y), (-coupling, z), (1.0, forth))
+        y = combine((coupling, y), (-coupling, z), (1.0, forth))
         (back,) = base(lambda c, state: slope(1.0 - c, state), -h, (y,))
-        return y, _sum((1.0, z), (1.0, y), (-1.0, back))
+        return y, combine((1.0, z), (1.0, y), (-1.0, back))
 
     return scheme
 

@@ -129,8 +129,9 @@ def _solve_eager(runtime: Any, problem: Problem, inputs: Inputs, options: Option
     y0, params, controls = (
         optree.tree_map(runtime.asarray, tree) for tree in (inputs.y0, inputs.params, inputs.controls)
     )
-    given = {} if controls is None else {"controls": controls}
-    return runtime.frontend.solve(_noting(problem.field, note), y0, inputs.ts, params, **options, **given).stats
+    return runtime.frontend.solve(
+        _noting(problem.field, note), y0, inputs.ts, params, **options, **problem.given(controls)
+    ).stats
 
 
 def _solve_jax(runtime: Jax, problem: Problem, inputs: Inputs, options: Options, noted: list[Any]) -> Any:
@@ -145,9 +146,10 @@ def _solve_jax(runtime: Jax, problem: Problem, inputs: Inputs, options: Options,
         io_callback(append, None, *call, ordered=True)
 
     (y0, params, _, controls), _ = runtime.arguments(inputs)
-    given = {} if controls is None else {"controls": controls}
     options = {**options, "adjoint": "backprop"}  # one that leaves the callbacks alone
-    solution = runtime.frontend.solve(_noting(problem.field, note), y0, inputs.ts, params, **options, **given)
+    solution = runtime.frontend.solve(
+        _noting(problem.field, note), y0, inputs.ts, params, **options, **problem.given(controls)
+    )
     runtime.jax.block_until_ready(solution.ys)
     runtime.jax.effects_barrier()
     return solution.stats
