@@ -178,17 +178,25 @@ class Backsolve:
 
     @staticmethod
     def _on_saved_path(sweep: Sweep, field: AugmentedField, k: Any, found: State, saved: State) -> tuple[State, State]:
-        """(lam, totals) at ts[k] had y come back to the saved state: to first order in the mismatch.
+        """(lam, totals) at ts[k] had y come back to the saved state: to first order in the mismatch. Eager only.
 
         Going back, y parts from the way forward gradually, and the slopes of lam and of the totals with it: from none
-        to what they differ by at ts[k], of which the trapezoid rule takes half over the interval.
+        to what they differ by at ts[k]. That lasts for as long as the mismatch takes to grow to what it is, ||e|| /
+        ||e'||, and at most for half the interval.
         """
-        ops = sweep.backend
+        ops, size = sweep.backend, field.size
         t = ops.time(sweep.ts[k], saved[sweep.clock])
-        slopes = [field(t, start, sweep.theta)[field.size :] for start in (found, (*saved, *found[field.size :]))]
-        half = 0.5 * (sweep.ts[k + 1] - sweep.ts[k])
-        moved = ops.linear_combination(found[field.size :], half, (1.0, -1.0), slopes)
-        return moved[: field.size], moved[field.size :]
+        slopes = [field(t, start, sweep.theta) for start in (found, (*saved, *found[size:]))]
+        squares = []
+        for there, here in ((found[:size], saved), (slopes[0][:size], slopes[1][:size])):
+            apart = ops.linear_combination(there, -1.0, (1.0,), (here,))
+            squares.append(float(ops.pair(apart, apart)))
+        interval = sweep.ts[k + 1] - sweep.ts[k]
+        longest = 0.5 * abs(interval)
+        lasts = min(longest, (squares[0] / squares[1]) ** 0.5) if squares[1] > 0.0 else longest
+        signed = math.copysign(lasts, interval)
+        moved = ops.linear_combination(found[size:], signed, (1.0, -1.0), [state[size:] for state in slopes])
+        return moved[:size], moved[size:]
 
 
 class _Passed(NamedTuple):
