@@ -90,12 +90,12 @@ def watch_torch(runtime: Any, problem: Problem, inputs: Inputs, options: dict[st
 
 
 def watch_jax(runtime: Any, problem: Problem, inputs: Inputs, options: dict[str, Any]) -> Watch:
-    """The traced program; times may be in double precision. What calls the host is named for it."""
+    """The traced program; times may be in double precision. What calls the host is named for it, once per turn."""
     arguments = runtime.arguments(inputs)
     wide: list[str] = []
     reads = 0
-    for equation in _equations(runtime.jax.make_jaxpr(runtime.pull(problem, options))(*arguments).jaxpr):
-        reads += "callback" in equation.primitive.name
+    for equation, turns in _equations(runtime.jax.make_jaxpr(runtime.pull(problem, options))(*arguments).jaxpr):
+        reads += turns * ("callback" in equation.primitive.name)
         for variable in equation.outvars:
             made = variable.aval
             if getattr(made, "ndim", 0) > 1 and str(made.dtype) in _WIDE:
@@ -103,12 +103,13 @@ def watch_jax(runtime: Any, problem: Problem, inputs: Inputs, options: dict[str,
     return Watch(wide, reads)
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a program and of all programs in it."""
+def _equations(jaxpr: Any, turns: int = 1) -> Iterator[tuple[Any, int]]:
+    """The equations of a program and of all programs in it, and how many turns loops of known length take."""
     for equation in jaxpr.eqns:
-        yield equation
+        yield equation, turns
+        inside = turns * equation.params["length"] if equation.primitive.name == "scan" else turns
         for value in equation.params.values():
             for inner in value if isinstance(value, list | tuple) else (value,):
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
-                    yield from _equations(inner)
+                    yield from _equations(inner, inside)
