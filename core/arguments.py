@@ -156,13 +156,15 @@ def check_parameters(where: str, leaves: State, xp: Any, paths: Sequence[str]) -
             )
 
 
-def check_cotangents(where: str, argument: str, bars: Sequence[Any], leaves: State, paths: Sequence[str]) -> None:
-    """Refuse cotangents that differ from their primals in shape or dtype; None stands for zero."""
+def check_cotangents(
+    where: str, argument: str, bars: Sequence[Any], leaves: State, paths: Sequence[str], kind: str = "cotangent"
+) -> None:
+    """Refuse cotangents, or tangents, that differ from their primals in shape or dtype; None stands for zero."""
     for bar, leaf, path in zip(bars, leaves, paths, strict=True):
         if bar is not None and not _is_like(bar, leaf):
             raise InputError(
                 f"{where}: {argument} must have {_described(leaf)} for {path}; got {_described(bar)}. Give the "
-                "cotangent the shape and dtype of its primal, or None for zero."
+                f"{kind} the shape and dtype of its primal, or None for zero."
             )
 
 

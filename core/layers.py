@@ -3,128 +3,13 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from array_api_compat import array_namespace
-
 from .errors import InputError, unknown_name
+from .layer import Layer, Params, Pull
 from .protocols import Array
-
-Params = Any
-"""A pytree: a dict of arrays (Linear), ``()`` (a layer without parameters) or a tuple of these (Sequential)."""
-Pull = Callable[[Array], tuple[Array | None, Array, Params]]
-"""out_bar -> (t_bar, x_bar, params_bar); t_bar is None where the layer ignores t."""
-
-
-class Layer(ABC):
-    """A function out = layer(t, x, params) that knows its own derivative; it holds structure, never arrays.
-
-    A layer of one's own is a frozen dataclass that gives ``linearize_with`` and, if it has parameters, ``init``.
-    """
-
-    def init(self, rng: Any, xp: Any, dtype: Any, device: Any = None) -> Params:
-        """Draw initial parameters, bitwise the same in every array library for the same state of ``rng``.
-
-        Args:
-            rng: a ``numpy.random.Generator``; draws are float64, weight before bias, first layer first.
-            xp: the Array API namespace that makes the arrays.
-            dtype: the real floating dtype of ``xp`` that each draw is rounded to.
-            device: a device of ``xp``; None is its default (on JAX leave it None).
-
-        Returns:
-            The pytree ``params``; ``()`` for a layer without parameters.
-
-        Example:
-            >>> import numpy as np
-            >>> params = MLP((2, 8, 2)).init(np.random.default_rng(0), np, np.float32)
-            >>> params[0]["weight"].shape, params[1], params[2]["bias"].dtype
-            ((8, 2), (), dtype('float32'))
-        """
-        return ()
-
-    @abstractmethod
-    def linearize_with(self, xp: Any, t: Array, x: Array, params: Params) -> tuple[Array, Pull]:
-        """Compute what ``linearize`` returns, in the namespace of x; the part that each layer writes.
-
-        Args:
-            xp: the Array API namespace of x.
-            t, x, params: as in ``linearize``, x already checked.
-
-        Returns:
-            (out, pull). ``pull`` may be called more than once, keeps what it needs and changes none of it.
-
-        Example:
-            >>> import numpy as np
-            >>> out, pull = Tanh().linearize_with(np, np.array(0.0), np.zeros(1), ())
-            >>> pull(np.ones(1))[1]
-            array([1.])
-        """
-
-    def linearize(self, t: Array, x: Array, params: Params) -> tuple[Array, Pull]:
-        """Compute out = layer(t, x, params) and its pullback; the pullback recomputes nothing.
-
-        Args:
-            t: 0-d real floating array, the time; many layers ignore it.
-            x: real floating array of shape (..., features); any batch shape, none and empty ones included.
-            params: what ``init`` returns, in x's dtype and on its device.
-
-        Returns:
-            (out, pull): out of shape (..., features_out), and pull(out_bar) -> (t_bar, x_bar, params_bar), the
-            cotangents in the structure, shapes and dtypes of t, x and params; t_bar is None if t is ignored.
-
-        Raises:
-            InputError: x is not real floating (complex, integer, boolean) or is 0-d; x or params do not fit the
-                layer; from pull: out_bar differs from out in shape or dtype.
-
-        Cost: one evaluation, and one VJP per call of pull; holds each layer's input or output until pull is dropped.
-
-        Example:
-            >>> import numpy as np
-            >>> out, pull = Tanh().linearize(np.array(0.0), np.zeros((1, 2)), ())
-            >>> pull(np.ones((1, 2)))
-            (None, array([[1., 1.]]), ())
-        """
-        xp, name = array_namespace(x), type(self).__name__
-        if x.ndim == 0 or not xp.isdtype(x.dtype, "real floating"):
-            raise InputError(
-                f"{name}: x must be a real floating array of shape (..., features); got shape {tuple(x.shape)}, "
-                f"dtype {x.dtype}. Cast integers; give a complex state as its real and imaginary parts."
-            )
-        out, pull = self.linearize_with(xp, t, x, params)
-        shape, dtype = out.shape, out.dtype
-
-        def checked_pull(out_bar: Array) -> tuple[Array | None, Array, Params]:
-            if out_bar.shape != shape or out_bar.dtype != dtype:
-                raise InputError(
-                    f"{name}: out_bar must have the shape and dtype of the output, {tuple(shape)} and {dtype}; "
-                    f"got {tuple(out_bar.shape)} and {out_bar.dtype}. Reshape or cast the cotangent."
-                )
-            return pull(out_bar)
-
-        return out, checked_pull
-
-    def __call__(self, t: Array, x: Array, params: Params) -> Array:
-        """Compute out = layer(t, x, params); arguments, errors and cost of the evaluation as in ``linearize``.
-
-        Example:
-            >>> import numpy as np
-            >>> ReLU()(np.array(0.0), np.array([-1.0, 2.0]), ())
-            array([0., 2.])
-        """
-        return self.linearize(t, x, params)[0]
-
-    def vjp(self, t: Array, x: Array, params: Params, out_bar: Array) -> tuple[Array | None, Array, Params]:
-        """Compute (t_bar, x_bar, params_bar) = out_bar^T d layer / d(t, x, params): ``linearize``, then pull.
-
-        Example:
-            >>> import numpy as np
-            >>> ReLU().vjp(np.array(0.0), np.array([-1.0, 2.0]), (), np.array([3.0, 3.0]))
-            (None, array([0., 3.]), ())
-        """
-        return self.linearize(t, x, params)[1](out_bar)
 
 
 @dataclass(frozen=True)
@@ -181,6 +66,13 @@ class Linear(Layer):
 
         return out, pull
 
+    def push_with(
+        self, xp: Any, t: Array, x: Array, params: Params, t_dot: Array, x_dot: Array, params_dot: Params
+    ) -> tuple[Array, Array]:
+        """out_dot = x_dot weight^T + x weight_dot^T + bias_dot."""
+        out_dot, _ = self.linearize_with(xp, t, x, params_dot)
+        return self.linearize_with(xp, t, x, params)[0], out_dot + x_dot @ params["weight"].mT
+
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {"weight": (self.out_features, self.in_features), "bias": (self.out_features,)}
 
@@ -212,8 +104,19 @@ def _names(params: Params) -> str:
     return f"the keys {list(params)}" if isinstance(params, Mapping) else type(params).__name__
 
 
+class Elementwise(Layer):
+    """A function of each element alone: its Jacobian is diagonal, so that it pushes as it pulls."""
+
+    def push_with(
+        self, xp: Any, t: Array, x: Array, params: Params, t_dot: Array, x_dot: Array, params_dot: Params
+    ) -> tuple[Array, Array]:
+        """out_dot = out'(x) x_dot."""
+        out, pull = self.linearize_with(xp, t, x, params)
+        return out, pull(x_dot)[1]
+
+
 @dataclass(frozen=True)
-class Tanh(Layer):
+class Tanh(Elementwise):
     """out = tanh(x), element by element; no parameters.
 
     Example:
@@ -229,7 +132,7 @@ class Tanh(Layer):
 
 
 @dataclass(frozen=True)
-class Softplus(Layer):
+class Softplus(Elementwise):
     """out = log(1 + exp(x)), element by element, without overflow for any finite x; no parameters.
 
     Example:
@@ -246,7 +149,7 @@ class Softplus(Layer):
 
 
 @dataclass(frozen=True)
-class ReLU(Layer):
+class ReLU(Elementwise):
     """out = max(x, 0), element by element, with derivative 0 at 0; NaN stays NaN; no parameters.
 
     Example:
@@ -289,6 +192,12 @@ class ConcatTime(Layer):
 
         return xp.concat([x, column], axis=-1), pull
 
+    def push_with(
+        self, xp: Any, t: Array, x: Array, params: Params, t_dot: Array, x_dot: Array, params_dot: Params
+    ) -> tuple[Array, Array]:
+        """out_dot = (x_dot, t_dot)."""
+        return self.linearize_with(xp, t, x, ())[0], self.linearize_with(xp, t_dot, x_dot, ())[0]
+
 
 @dataclass(frozen=True)
 class Sequential(Layer):
@@ -322,12 +231,7 @@ class Sequential(Layer):
 
     def linearize_with(self, xp: Any, t: Array, x: Array, params: Params) -> tuple[Array, Pull]:
         """The chain rule, last layer first; t_bar sums over the layers that use t."""
-        if not isinstance(params, tuple) or len(params) != len(self.layers):
-            got = f"{len(params)} entries" if isinstance(params, tuple) else type(params).__name__
-            raise InputError(
-                f"Sequential: params must be a tuple of {len(self.layers)} entries, one per layer; got {got}. "
-                "Take them from init."
-            )
+        self._check(params)
         pulls: list[Pull] = []
         for layer, layer_params in zip(self.layers, params, strict=True):
             x, pull_layer = layer.linearize_with(xp, t, x, layer_params)
@@ -343,6 +247,23 @@ class Sequential(Layer):
             return t_bar, x_bar, tuple(reversed(params_bar))
 
         return x, pull
+
+    def push_with(
+        self, xp: Any, t: Array, x: Array, params: Params, t_dot: Array, x_dot: Array, params_dot: Params
+    ) -> tuple[Array, Array]:
+        """The chain rule, first layer first."""
+        self._check(params)
+        for layer, own, own_dot in zip(self.layers, params, params_dot, strict=True):
+            x, x_dot = layer.push_with(xp, t, x, own, t_dot, x_dot, own_dot)
+        return x, x_dot
+
+    def _check(self, params: Params) -> None:
+        if not isinstance(params, tuple) or len(params) != len(self.layers):
+            got = f"{len(params)} entries" if isinstance(params, tuple) else type(params).__name__
+            raise InputError(
+                f"Sequential: params must be a tuple of {len(self.layers)} entries, one per layer; got {got}. "
+                "Take them from init."
+            )
 
 
 ACTIVATIONS: dict[str, Layer] = {"tanh": Tanh(), "softplus": Softplus(), "relu": ReLU()}

@@ -24,6 +24,7 @@ from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
 
 if TYPE_CHECKING:
     from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
+    from .manual_jvp import solve_jvp
     from .validity import (
         Check,
         Discrepancies,
@@ -72,6 +73,7 @@ __all__ = [
     "relative_distance",
     "show_validity",
     "solve",
+    "solve_jvp",
     "solve_vjp",
     "starting_step",
     "validate",
@@ -81,6 +83,7 @@ __getattr__ = late(
     __name__,
     {
         "controls": ("Diagnosis", "control_times", "diagnose_controls", "refine_controls"),
+        "manual_jvp": ("solve_jvp",),
         "validity": (
             "Check",
             "Discrepancies",

@@ -12,6 +12,7 @@ from janode.core.knots import Knots, Weights, combined, spread
 from janode.core.protocols import Array
 
 from .knots import KnotsField
+from .manual_field import pushed
 from .trees import Tree
 
 
@@ -23,12 +24,24 @@ class ManualKnotsField(KnotsField):
     pair: Callable[..., Array]
     """The real inner product of the library."""
 
+    def push(self, t: Array, y: Any, both: Any, t_dot: Array, y_dot: Any, both_dot: Any) -> tuple[Any, Any]:
+        """The value, and its derivative along the tangents of t, y and (params, values)."""
+        weights, rates = self.weights(t), self.weights.derivative(t)
+        args, args_dot = self.args(weights, both), self.args(weights, both_dot)
+        moved = [combined(self.xp, rates, leaf) for leaf in self.flatten(both[1])[0]]
+        control_dot = [
+            dot + self.xp.astype(t_dot, dot.dtype, copy=False) * rate
+            for dot, rate in zip(self.values.flatten(args_dot[-1])[0], moved, strict=True)
+        ]
+        return pushed(self.field, (t, y, *args), (t_dot, y_dot, *args_dot[:-1], self.build(control_dot)))
+
     def vjp(self, t: Array, y: Any, both: tuple[Any, Any], f_bar: Any) -> tuple[Any, Any, Any]:
         """The cotangents of t, y and (params, values)."""
         weights = self.weights(t)
         args = self.args(weights, both)
-        if hasattr(self.field, "vjp"):
-            bars = self.field.vjp(t, y, *args, f_bar)
+        own = getattr(self.field, "vjp", None)
+        if own is not None:
+            bars = own(t, y, *args, f_bar)
         else:
             bars = self.field.linearize(t, y, *args)[1](f_bar)  # type: ignore[attr-defined]
         expected = 2 + len(args)

@@ -256,7 +256,7 @@ def solve_vjp(
         True
     """
     _, recovery = find_adjoint(adjoint, find_method(method))
-    if not hasattr(field, "vjp") and not hasattr(field, "linearize"):
+    if getattr(field, "vjp", None) is None and not hasattr(field, "linearize"):
         raise InputError(
             f"solve_vjp: field must bring its VJP; got {type(field).__name__}. Give Field(fn, vjp) or a network of "
             "janode.core.layers."

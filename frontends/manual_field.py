@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from .trees import Tree
 
 @dataclass(frozen=True)
 class Field:
-    """A vector field together with its vector-Jacobian product.
+    """A vector field together with its vector-Jacobian product, its Jacobian-vector product, or both.
 
     Args:
         fn: ``fn(t, y)``, with parameters and controls ``fn(t, y, params, control)``, or with one of them; returns
@@ -25,6 +25,9 @@ class Field:
         vjp: takes what ``fn`` takes plus the cotangent ``f_bar`` of its output, and returns the cotangents of
             ``fn``'s arguments in their order, from ``(t_bar, y_bar)`` to ``(t_bar, y_bar, params_bar, control_bar)``;
             None stands for zero. Complex leaves: gradients are dL/dx + i dL/dy.
+        jvp: takes what ``fn`` takes plus the tangents of these arguments in their order, from ``(t_dot, y_dot)`` to
+            ``(t_dot, y_dot, params_dot, control_dot)``, each with the structure, shapes and dtypes of its argument,
+            zeros included; returns the derivative of ``fn`` along them, with the structure of y.
 
     Example:
         >>> import numpy as np
@@ -32,11 +35,20 @@ class Field:
     """
 
     fn: Callable[..., Any]
-    vjp: Callable[..., Any]
+    vjp: Callable[..., Any] | None = None
+    jvp: Callable[..., Any] | None = None
 
     def __call__(self, t: Array, y: Any, *args: Any) -> Any:
         """The value of the field."""
         return self.fn(t, y, *args)
+
+
+def pushed(field: Any, point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """(value, its derivative along the tangents) of what a user gave as field."""
+    if hasattr(field, "push"):
+        found: tuple[Any, Any] = field.push(*point, *tangents)
+        return found
+    return field(*point), field.jvp(*point, *tangents)
 
 
 class _Pullback:
@@ -119,6 +131,24 @@ class ManualField:
     def linearize(self, t: Array, y: State, theta: State) -> Any:
         """The pullback at one point."""
         return self._linearization(self, t, y, theta)
+
+    def push(
+        self, t: Array, y: State, theta: State, t_dot: Array, y_dot: State, theta_dot: State
+    ) -> tuple[State, State]:
+        """(value, its derivative along the tangents), checked."""
+        point = t, self.state.build(y), *self.args(theta)
+        tangents = t_dot, self.state.build(y_dot), *[part.build(leaves) for part, leaves in self._divided(theta_dot)]
+        self.stats.num_field_evals += 1
+        f, f_dot = pushed(self.user, point, tangents)
+        leaves = self.state.match(self.where, f_dot, "the output of the field's jvp", "Return a derivative like y.")
+        value = self.checked(f, y)
+        if any(leaf is None for leaf in leaves) or not arguments.is_like(leaves, y):
+            got = [None if leaf is None else (tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves]
+            raise InputError(
+                f"{self.where}: the field's jvp must return the derivative of fn, with the shapes and dtypes of y; got "
+                f"{got}. Return zeros where it is zero."
+            )
+        return value, leaves
 
     def wanted(self, theta: State) -> State:
         """All of theta."""

@@ -24,6 +24,7 @@ from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
 
 if TYPE_CHECKING:
     from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
+    from .manual_jvp import solve_jvp
     from .numpy_ivp import IvpGradients, IvpResult, IvpSolution, solve_ivp, solve_ivp_vjp
     from .validity import (
         Check,
@@ -78,6 +79,7 @@ __all__ = [
     "solve",
     "solve_ivp",
     "solve_ivp_vjp",
+    "solve_jvp",
     "solve_vjp",
     "starting_step",
     "validate",
@@ -87,6 +89,7 @@ __getattr__ = late(
     __name__,
     {
         "controls": ("Diagnosis", "control_times", "diagnose_controls", "refine_controls"),
+        "manual_jvp": ("solve_jvp",),
         "numpy_ivp": ("IvpGradients", "IvpResult", "IvpSolution", "solve_ivp", "solve_ivp_vjp"),
         "validity": (
             "Check",

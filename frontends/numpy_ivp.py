@@ -195,14 +195,15 @@ def solve_ivp_vjp(
         True
     """
     where = "solve_ivp_vjp"
-    if not hasattr(fun, "vjp"):
+    user_vjp = getattr(fun, "vjp", None)
+    if user_vjp is None:
         raise InputError(f"{where}: fun must bring its VJP; got {type(fun).__name__}. Give Field(fn, vjp).")
     arrays = map(np.asarray, _args(where, args))
     extra = tuple(array.astype(np.result_type(array, float)) for array in arrays)
     state, name, stepping = _state(where, y0), _method(where, method), _stepping(where, options)
 
     def vjp(t: Any, y: np.ndarray, params: Any, f_bar: np.ndarray) -> Any:
-        t_bar, y_bar, *args_bar = fun.vjp(t, y, *params, f_bar)
+        t_bar, y_bar, *args_bar = user_vjp(t, y, *params, f_bar)
         return t_bar, y_bar, tuple(args_bar)
 
     field = Field(lambda t, y, params: np.asarray(fun.fn(t, y, *params), dtype=y.dtype), vjp)
