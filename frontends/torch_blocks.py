@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,8 @@ from janode.core.errors import InputError
 from janode.core.protocols import Cotangent, State
 
 from .torch_field import Surroundings
-from .torch_watch import edge_of, ends, random_state, version
+from .torch_replay import Draws, have_moved, random_numbers, random_state, version, without_statistics
+from .torch_watch import edge_of, ends
 from .trees import Tree
 
 Parts = Sequence[tuple[str, torch.nn.Module]]
@@ -73,7 +74,7 @@ class Blocks:
         self._extras: list[torch.Tensor] = []
         self._totals: dict[int, torch.Tensor] = {}
         self._is_forward = True
-        self._random: dict[int, list[torch.Tensor]] = {}
+        self._random: dict[int, Draws] = {}
         self._modes = self._training()
         self._norms = [
             [part for _, part in parts if isinstance(part, _NormBase) and part.training] for parts in self._parts
@@ -152,9 +153,9 @@ class Blocks:
             return self._first(x, visit)
         with contextlib.ExitStack() as replayed:
             if self._norms[visit.block]:
-                replayed.enter_context(_without_statistics(self._norms[visit.block]))
+                replayed.enter_context(without_statistics(self._norms[visit.block]))
             if visit.number in self._random:
-                replayed.enter_context(_random_numbers(self._random[visit.number], x.device))
+                replayed.enter_context(random_numbers(self._random[visit.number]))
             return self.modules[visit.block](x, *self._args).to(x.dtype)
 
     def _first(self, x: torch.Tensor, visit: Visit) -> torch.Tensor:
@@ -169,7 +170,7 @@ class Blocks:
                 "inplace=True does). Make a new tensor there."
             )
         if self.records:
-            if not all(map(torch.equal, before, random_state(x.device))):
+            if have_moved(before):
                 self._random[visit.number] = before
             for (name, buffer), old in zip(self._buffers[n], versions, strict=True):
                 if version(buffer) != old:
@@ -218,33 +219,3 @@ def _other_buffers(parts: Parts) -> list[tuple[str, torch.Tensor]]:
         for leaf, buffer in part._buffers.items()
         if buffer is not None
     ]
-
-
-@contextlib.contextmanager
-def _without_statistics(norms: Sequence[torch.nn.Module]) -> Iterator[None]:
-    """Norm layers in training mode without running statistics: they neither read nor change them."""
-    kept = [(part, dict(part._buffers)) for part in norms]
-    for part, buffers in kept:
-        part._buffers.update(dict.fromkeys(buffers))
-    try:
-        yield
-    finally:
-        for part, buffers in kept:
-            part._buffers.update(buffers)
-
-
-@contextlib.contextmanager
-def _random_numbers(states: Sequence[torch.Tensor], device: torch.device) -> Iterator[None]:
-    """The random numbers that follow these states; those of the surroundings afterwards."""
-    now = random_state(device)
-    _set_random_state(states, device)
-    try:
-        yield
-    finally:
-        _set_random_state(now, device)
-
-
-def _set_random_state(states: Sequence[torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1], device)

@@ -14,7 +14,8 @@ from janode.core.errors import InputError
 from janode.core.protocols import Cotangent, State
 from janode.core.solution import Stats
 
-from .torch_watch import Watch, edge_of, ends, find_derived, refuse_capture, version
+from .torch_replay import Effects, Replay, version
+from .torch_watch import NewCaptures, Watch, edge_of, ends, find_derived, refuse_capture
 from .trees import Tree
 
 
@@ -107,6 +108,7 @@ class TorchField:
         self._expected: set[int] | None = None
         self._may_discover = may_discover
         self._cast = self.surroundings.enabled
+        self.replay = Replay(state.leaves[0].device)
         self._args: tuple[State | None, list[Any]] = (None, [])
         self._is_first = True
 
@@ -119,7 +121,7 @@ class TorchField:
         self.stats.num_field_evals += 1
         if self._is_first:
             return self._first(t, y, theta)
-        f = self.fn(t, self.state.build(y), *self._arguments(theta))
+        f = self.replay.run(self._plain, t, y, theta) if self.replay.is_active else self._plain(t, y, theta)
         leaves, spec = ((f,), self.state.spec) if self.state.is_leaf else self.state.flatten(f)
         if spec == self.state.spec and arguments.is_like(leaves, y):
             return leaves
@@ -161,15 +163,20 @@ class TorchField:
         """The first evaluation of a backward pass is watched as that of the forward pass was."""
         self._is_first, self._may_discover = True, False
         self.reached = set()
+        self.replay.begin_backward()
 
     def end_backward(self) -> None:
-        """Refuse a gradient that lacks tensors which the forward pass used."""
+        """Refuse a gradient that lacks tensors or random numbers which the forward pass used."""
+        self.replay.end_backward()
         if self._expected is not None and not self._expected <= self.reached:
             raise InputError(
                 "solve: a field that is recomputed must use the same tensors again; in the backward pass it used none "
                 "in the place of one (torch.func.functional_call around the solve does so, or a cache of weights). "
                 'Pass them in params, or use adjoint="backprop".'
             )
+
+    def _plain(self, t: torch.Tensor, y: State, theta: State) -> Any:
+        return self.fn(t, self.state.build(y), *self._arguments(theta))
 
     def _arguments(self, theta: State) -> list[Any]:
         if self._args[0] is not theta:
@@ -186,7 +193,7 @@ class TorchField:
         if self.watches:
             return self._watched(t, y, theta)
         versions = [version(leaf) for leaf in (t, *y)]
-        f = self._checked(self.fn(t, self.state.build(y), *self._arguments(theta)), y)
+        f = self._checked(self.replay.run(self._plain, t, y, theta, effects=Effects(self.replay.device)), y)
         if versions != [version(leaf) for leaf in (t, *y)]:
             _refuse_changes()
         return f
@@ -198,12 +205,15 @@ class TorchField:
         given = (t, *y, *theta)
         watch = Watch(given, y[0].device)
         with torch.enable_grad():
-            with watch:
-                f = self.fn(t, self.state.build(y), *self._arguments(theta))
+            f = self.replay.run(self._plain, t, y, theta, effects=watch)
             if watch.changed_arguments():
                 _refuse_changes()
             leaves = self._checked(f, y)
-        self._examine(watch, leaves, set(map(id, given)))
+        try:
+            self._examine(watch, leaves, set(map(id, given)))
+        except NewCaptures:
+            watch.undo()
+            raise
         return leaves if is_linearized else tuple([leaf.detach() for leaf in leaves])
 
     def _examine(self, watch: Watch, f: State, known: set[int]) -> None:
@@ -217,15 +227,10 @@ class TorchField:
             find_derived(self.implicit)
         if not self.is_recomputed:
             return
-        if watch.changed_buffers():
+        if changed := watch.changed():
             raise InputError(
-                "solve: a field that is recomputed must not change its buffers; it did (batch norm in training mode "
-                'does). Call eval() on it, or use adjoint="backprop".'
-            )
-        if watch.drew_random_numbers():
-            raise InputError(
-                "solve: a field that is recomputed must not draw random numbers; it did (dropout in training mode "
-                'does). Call eval() on it, or use adjoint="backprop".'
+                "solve: a field that is recomputed must not change its buffers, but for the statistics of norm layers; "
+                f'it changed {", ".join(changed)}. Call eval() on it, or use adjoint="backprop".'
             )
 
     def _checked(self, f: Any, y: State) -> State:

@@ -134,6 +134,7 @@ def solve(
         field: ``field(t, y)``, followed by params and by the control of the time, in this order, where they are given:
             a function or an ``nn.Module``. ``t`` is a 0-d tensor of the state's real dtype, on its device; the output
             must have the structure, shapes, dtypes and device of y (under autocast it is cast to the state's dtype).
+            Random numbers that it draws are the same in all evaluations of a solve, and new for each solve.
         y0: initial state, any pytree of real or complex floating-point tensors, of any shapes.
         ts: at least two times, strictly increasing or strictly decreasing, in the time unit of the field.
         params: any pytree of tensors, or None.
@@ -169,7 +170,7 @@ def solve(
             states; ``"revolve"``, or ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start;
             ``"reversible"`` only the end, of a method whose steps have an inverse; so ``"reconstruct"`` of Runge-Kutta
             methods, whose inverse, and with it the gradient, is approximate; with ``"backprop"`` autograd records the
-            solver's own operations, which allows random fields, tensor hooks and second derivatives.
+            solver's own operations, which allows tensor hooks and second derivatives.
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
@@ -184,9 +185,9 @@ def solve(
 
     Raises:
         InputError: an argument breaks a rule above; the method, its steps or its ts lack the correction; or the field
-            is recomputed (any preset but ``"backprop"``) and draws random numbers, changes buffers, captures a tensor
-            that its first evaluation does not use (found when the backward pass meets it), or one computed from another
-            that it uses.
+            is recomputed (any preset but ``"backprop"``) and changes buffers other than the statistics of norm layers,
+            draws random numbers or changes these in one pass alone, captures a tensor that its first evaluation does
+            not use (found when the backward pass meets it), or one computed from another that it uses.
         NonFiniteState, MaxStepsReached, StepSizeUnderflow: the state became infinite or NaN; max_steps were tried; a
             step had to be shorter than min_step, or than rounding in t allows; and on_failure is "raise".
 
@@ -245,17 +246,20 @@ def solve_as(
         params = (params, controls.values)
         tree, nodes = Tree(params, "params"), Tree(None, "controls")
     captured: list[torch.Tensor] = []
-    wasted = 0
+    wasted, is_searched = 0, False
     while True:
         sweep = _sweep(field, state, tree, params, nodes, sampling, times, stepping, chosen, captured, taps, name)
         seen: Any = sweep.field
-        seen.stats.num_field_evals = wasted
+        seen.stats.num_field_evals, seen.replay.is_searched = wasted, is_searched
         try:
             with shown(stepping.progress, sweep) as watched:
                 report, ys = _run(watched, name, recovery, find_correction("solve", correction, sweep), ts)
-            break
+            if not seen.replay.must_go_again():
+                break
+            is_searched = True
         except NewCaptures as found:
-            captured, wasted = captured + found.tensors, seen.stats.num_field_evals
+            captured = captured + found.tensors
+        wasted = seen.stats.num_field_evals
     if stepping.batch_axis is not None:
         report = of_every_lane(report, sweep.backend)  # type: ignore[arg-type]
     seen.stats.count(report)

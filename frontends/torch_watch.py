@@ -7,9 +7,10 @@ from typing import Any
 
 import optree
 import torch
-from torch.overrides import TorchFunctionMode
 
 from janode.core.errors import InputError
+
+from .torch_replay import Effects, version
 
 Edge = tuple[Any, int]
 """A tensor as the graph knows it: the node that made it (or accumulates its gradient), and which output it is."""
@@ -68,29 +69,23 @@ def ends(
     return reached, others
 
 
-class Watch(TorchFunctionMode):
-    """Notes the tensors that an evaluation uses without having made them, and what it does to its surroundings."""
+class Watch(Effects):
+    """Notes as well the tensors that an evaluation uses without having made them."""
 
     def __init__(self, given: Iterable[torch.Tensor], device: torch.device) -> None:
-        super().__init__()
+        super().__init__(device)
         self._given = {id(tensor): (tensor, version(tensor)) for tensor in given}
         self._foreign: dict[int, tuple[torch.Tensor, int]] = {}
         self._made: dict[int, torch.Tensor] = {}
-        self._device = device
-        self._random = random_state(device)
-        self._uses_generator = False
         self.begin = torch._C._autograd._get_sequence_nr()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         used: list[Any] = optree.tree_leaves((args, kwargs))  # type: ignore[arg-type]
         for leaf in used:
-            if isinstance(leaf, torch.Tensor):
-                if id(leaf) not in self._made and id(leaf) not in self._given:
-                    self._foreign.setdefault(id(leaf), (leaf, version(leaf)))
-            elif isinstance(leaf, torch.Generator):
-                self._uses_generator = True
-        out = func(*args, **kwargs)
+            if isinstance(leaf, torch.Tensor) and id(leaf) not in self._made and id(leaf) not in self._given:
+                self._foreign.setdefault(id(leaf), (leaf, version(leaf)))
+        out = super().__torch_function__(func, types, args, kwargs)
         for leaf in optree.tree_leaves(out):
             if isinstance(leaf, torch.Tensor) and id(leaf) not in self._foreign:
                 self._made[id(leaf)] = leaf
@@ -109,21 +104,26 @@ class Watch(TorchFunctionMode):
 
     def constants(self) -> list[torch.Tensor]:
         """The tensors used that take no part in differentiation, as far as autograd can save them."""
-        tensors = [tensor for tensor, _ in self._foreign.values()]
+        tensors = [tensor for tensor, _ in self._foreign.values() if id(tensor) not in self._kept_by_norms()]
         return [tensor for tensor in tensors if not tensor.requires_grad and not tensor.is_inference()]
 
     def changed_arguments(self) -> bool:
         """Whether a given tensor was changed in place."""
         return any(version(tensor) != before for tensor, before in self._given.values())
 
-    def changed_buffers(self) -> bool:
-        """Whether a tensor that was neither given nor made was changed in place."""
-        return any(version(tensor) != before for tensor, before in self._foreign.values())
+    def changed(self) -> list[str]:
+        """What else was changed, but for the statistics of norm layers."""
+        of_modules = self.changed_buffers()
+        known = self._kept_by_norms() | self.buffer_ids
+        others = [
+            f"a tensor of shape {tuple(tensor.shape)}"
+            for tensor, before in self._foreign.values()
+            if version(tensor) != before and id(tensor) not in known
+        ]
+        return of_modules + others
 
-    def drew_random_numbers(self) -> bool:
-        """Whether a generator of random numbers was used."""
-        states = zip(self._random, random_state(self._device), strict=True)
-        return self._uses_generator or any(not torch.equal(before, after) for before, after in states)
+    def _kept_by_norms(self) -> set[int]:
+        return {id(buffer) for norm, _ in self.statistics for buffer in norm._buffers.values()}
 
 
 def refuse_capture(what: str) -> None:
@@ -145,14 +145,3 @@ def find_derived(tensors: Sequence[torch.Tensor]) -> None:
                 f"solve: a captured tensor must not be computed from another tensor that the field uses; got one of "
                 f'shape {tuple(tensor.shape)} that is. Pass it in params, or use adjoint="backprop".'
             )
-
-
-def version(tensor: torch.Tensor) -> int:
-    """How often a tensor was changed in place; inference tensors do not say."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def random_state(device: torch.device) -> list[torch.Tensor]:
-    """The states of the default generators, of the CPU and of the device."""
-    host = torch.get_rng_state()
-    return [host, torch.cuda.get_rng_state(device)] if device.type == "cuda" else [host]

@@ -251,6 +251,20 @@ def test_a_random_key_in_params(make: Callable[[int], Any]) -> None:
     assert_close(got, jit(jax.vmap(jax.grad(wanted), in_axes=(None, 0)))(0.7, keys))
 
 
+@pytest.mark.parametrize("adjoint", ["symplectic", "aca", "stages", "restart", "revolve"])
+def test_dropout_with_a_mask_for_each_step(adjoint: str) -> None:
+    def dropped(t: Any, y: Any, p: Tree) -> Any:
+        key = jax.random.fold_in(p["key"], jnp.int32(8.0 * t))
+        return -p["k"] * jax.random.bernoulli(key, 0.6, y.shape) * y
+
+    def objective(k: Any, adjoint: str) -> Any:
+        params = {"k": k, "key": jax.random.key(2)}
+        return size(jo.solve(dropped, jnp.ones(3), [0.0, 0.5, 1.0], params, method="rk4", steps=4, adjoint=adjoint).ys)
+
+    got, expected = (jit(jax.grad(lambda k, name=name: objective(k, name)))(0.7) for name in (adjoint, "backprop"))
+    assert_close(got, expected)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_a_python_number_does_not_widen_the_state(dtype: str) -> None:
     def objective(k: Any) -> Any:

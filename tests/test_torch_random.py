@@ -1,0 +1,439 @@
+"""Fields of janode.torch that draw random numbers, or keep statistics: one function for all evaluations of a solve."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import janode.torch as jo
+from tests.torch_oracle import EXACT, F64, RECOMPUTING, assert_equal_gradients, gradients, one_thread, reference, vector
+
+__all__ = ["one_thread"]
+
+TIMES = [0.0, 0.5, 1.0]
+FIXED = {"method": "rk4", "steps": 2}
+GRIDS = pytest.mark.parametrize(
+    "options", [FIXED, {"rtol": 1e-3, "atol": 1e-3}, {"rtol": 1e-3, "atol": 1e-3, "method": "bosh3", "save": "clip"}]
+)
+ADJOINTS = pytest.mark.parametrize("adjoint", [*EXACT, "revolve"])
+Field = Callable[..., torch.Tensor]
+
+
+class Dropping(torch.nn.Module):
+    """A network with dropout, which notes what its hidden layer was multiplied with in every evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(2, 6, dtype=F64), torch.nn.Linear(6, 2, dtype=F64)
+        self.dropout = torch.nn.Dropout(0.4)
+        self.masks: list[torch.Tensor] = []
+
+    def forward(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        hidden = 2.0 + torch.tanh(self.first(y))
+        dropped = self.dropout(hidden)
+        self.masks.append((dropped / hidden).detach())
+        return self.last(dropped) * torch.cos(t).reshape(-1, 1)
+
+
+class Noisy(torch.nn.Module):
+    """A field with noise from a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = torch.nn.Parameter(torch.tensor(0.7, dtype=F64))
+        self.generator = torch.Generator().manual_seed(5)
+
+    def forward(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return -self.rate * y * torch.rand(2, generator=self.generator, dtype=F64)
+
+
+class Late(torch.nn.Module):
+    """Draws in the second half of the solve alone, or in the first half alone."""
+
+    def __init__(self, begins: bool) -> None:
+        super().__init__()
+        self.rate, self.begins = torch.nn.Parameter(torch.tensor(0.7, dtype=F64)), begins
+
+    def forward(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return -self.rate * y * (torch.rand(2, dtype=F64) if (t > 0.5) == self.begins else 1.0)
+
+
+FIELDS: dict[str, Callable[[], torch.nn.Module]] = {
+    "dropout": Dropping,
+    "own generator": Noisy,
+    "draws later": lambda: Late(True),
+    "draws first": lambda: Late(False),
+}
+RANDOM = pytest.mark.parametrize("make", FIELDS.values(), ids=FIELDS)
+
+
+def batch() -> torch.Tensor:
+    return torch.randn(4, 2, dtype=F64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+
+
+def solved(make: Callable[[], Any], adjoint: Any, seed: int = 1, **options: Any) -> tuple[torch.Tensor, list[Any]]:
+    """The states, and all gradients."""
+    torch.manual_seed(0)
+    field, y0 = make(), batch()
+    torch.manual_seed(seed)
+    ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **options).ys
+    return ys.detach(), list(gradients(ys, (y0, *field.parameters())))
+
+
+def held(field: Any, state: torch.Tensor) -> Field:
+    """The field with all evaluations drawing from one state of its generator."""
+    generator = getattr(field, "generator", torch.default_generator)
+
+    def evaluate(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        generator.set_state(state)
+        return field(t, y)
+
+    return evaluate
+
+
+@RANDOM
+@ADJOINTS
+def test_states_and_gradients_are_those_of_autograd_with_the_same_numbers_in_all_evaluations(
+    adjoint: str, make: Callable[[], Any]
+) -> None:
+    ys, got = solved(make, adjoint, **FIXED)
+    torch.manual_seed(0)
+    field, y0 = make(), batch()
+    torch.manual_seed(1)
+    if isinstance(field, Late) and field.begins:
+        # What draws later is found when the solve has ended, after seven evaluations that drew, and it begins anew.
+        torch.rand(2 * 7, dtype=F64)
+    state = getattr(field, "generator", torch.default_generator).get_state()
+    expected = reference(held(field, state), y0, TIMES, counts=(2, 2))
+    torch.testing.assert_close(ys, expected, rtol=1e-13, atol=1e-14)
+    assert_equal_gradients(got, gradients(expected, (y0, *field.parameters())), rtol=1e-12)
+
+
+@RANDOM
+@GRIDS
+@ADJOINTS
+def test_all_adjoints_agree(adjoint: str, options: dict[str, Any], make: Callable[[], Any]) -> None:
+    ys, got = solved(make, adjoint, **options)
+    expected_ys, expected = solved(make, "backprop", **options)
+    torch.testing.assert_close(ys, expected_ys, rtol=0.0, atol=0.0)
+    assert_equal_gradients(got, expected, rtol=1e-12)
+
+
+@ADJOINTS
+def test_one_mask_for_all_evaluations_of_a_solve(adjoint: str) -> None:
+    field, y0 = Dropping(), batch()
+    ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys
+    num_forward = len(field.masks)
+    ys.sum().backward()
+    assert num_forward == 16
+    assert (len(field.masks) > num_forward) is (adjoint != "backprop")
+    assert float(field.masks[0].min()) == 0.0
+    for mask in field.masks:
+        torch.testing.assert_close(mask, field.masks[0])
+
+
+@ADJOINTS
+def test_a_solve_draws_as_much_as_one_evaluation(adjoint: str) -> None:
+    field, y0 = Dropping(), batch()
+    torch.manual_seed(1)
+    jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys.sum().backward()
+    found = torch.rand(())
+    torch.manual_seed(1)
+    field(torch.zeros((), dtype=F64), y0)
+    assert torch.equal(found, torch.rand(()))
+
+
+@RANDOM
+@pytest.mark.parametrize("adjoint", ["symplectic", "backprop"])
+def test_the_next_solve_draws_anew(adjoint: str, make: Callable[[], Any]) -> None:
+    field, y0 = make(), batch()
+    first, second = (jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys for _ in range(2))
+    assert float((first - second).detach().abs().max()) > 1e-3
+
+
+def test_the_seed_decides() -> None:
+    found = [solved(Dropping, "symplectic", seed, **FIXED) for seed in (1, 1, 2)]
+    assert torch.equal(found[0][0], found[1][0])
+    assert not torch.equal(found[0][0], found[2][0])
+
+
+@RANDOM
+@pytest.mark.parametrize("options", [FIXED, {"rtol": 1e-3, "atol": 1e-3}])
+def test_the_solution_does_not_depend_on_whether_a_gradient_is_wanted(
+    options: dict[str, Any], make: Callable[[], Any]
+) -> None:
+    expected, _ = solved(make, "symplectic", **options)
+    torch.manual_seed(0)
+    field = make()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        found = jo.solve(field, batch(), TIMES, **options).ys
+    assert torch.equal(found, expected)
+
+
+@RANDOM
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_finite_differences_with_the_seed_held(adjoint: str, make: Callable[[], Any]) -> None:
+    _, (y0_bar, *_) = solved(make, adjoint, **FIXED)
+    direction, eps = torch.linspace(-1.0, 1.0, 8, dtype=F64).reshape(4, 2), 1e-6
+    torch.manual_seed(0)
+    field = make()
+    state = getattr(field, "generator", torch.default_generator).get_state()
+    values = []
+    for sign in (1.0, -1.0):
+        torch.manual_seed(1)
+        if hasattr(field, "generator"):
+            field.generator.set_state(state)
+        with torch.no_grad():
+            ys = jo.solve(field, batch() + sign * eps * direction, TIMES, **FIXED).ys
+        weights = torch.linspace(0.3, 1.1, ys.numel(), dtype=F64).reshape(ys.shape)
+        values.append((weights * (ys**2 + ys)).sum())
+    slope = (values[0] - values[1]) / (2.0 * eps)
+    torch.testing.assert_close((y0_bar * direction).sum(), slope, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("method", "adjoint", "rtol"),
+    [("reversible(rk4)", "reversible", 1e-11), ("alf", "reversible", 1e-11), ("rk4", "reconstruct", 1e-3)],
+)
+def test_steps_back_draw_the_same_numbers(method: str, adjoint: str, rtol: float) -> None:
+    options = {"method": method, "steps": 20}
+    _, got = solved(Dropping, adjoint, **options)
+    _, expected = solved(Dropping, "stages", **options)
+    assert_equal_gradients(got, expected, rtol=rtol)
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_steps_of_its_own_for_each_sample(adjoint: str) -> None:
+    ys, got = solved(Dropping, adjoint, rtol=1e-3, atol=1e-3, batch_axis=0)
+    expected_ys, expected = solved(Dropping, "symplectic", rtol=1e-3, atol=1e-3, batch_axis=0)
+    assert torch.equal(ys, expected_ys)
+    assert_equal_gradients(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_random_numbers_that_others_draw_during_the_solve_do_no_harm(adjoint: str) -> None:
+    def controller() -> Any:
+        return jo.PIController(norm=lambda leaf: (leaf.abs() + 0.0 * torch.rand((), dtype=F64)).max())
+
+    def run(**options: Any) -> tuple[torch.Tensor, ...]:
+        y0, w = batch(), vector(0.3)
+        ys = jo.solve(lambda t, y: -w * y, y0, TIMES, adjoint=adjoint, **options).ys
+        return ys, *gradients(ys, (y0, w))  # type: ignore[return-value]
+
+    for got, expected in zip(
+        run(controller=controller()), run(controller=jo.PIController(norm=lambda leaf: leaf.abs().max())), strict=True
+    ):
+        assert torch.equal(got, expected)
+
+
+@RANDOM
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_a_failing_backward_pass_leaves_the_stream_alone(adjoint: str, make: Callable[[], Any]) -> None:
+    field, y0 = make(), batch()
+    ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys
+    state = torch.get_rng_state()
+    field.forward = lambda t, y: (torch.rand(3), 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ys.sum().backward()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("which", ["forward", "backward"])
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_random_numbers_in_one_pass_alone_are_refused(adjoint: str, which: str) -> None:
+    field, y0 = Dropping().train(which == "forward"), batch()
+    ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys
+    field.train(which == "backward")
+    with pytest.raises(jo.InputError, match=f"must draw random numbers in both passes .* in the {which} pass alone"):
+        ys.sum().backward()
+    assert y0.grad is None
+
+
+# Norm layers.
+
+
+class Normed(torch.nn.Module):
+    """A network with a norm layer and dropout behind it."""
+
+    def __init__(self, norm: Callable[[], torch.nn.Module], p: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(2, 6, dtype=F64), torch.nn.Linear(6, 2, dtype=F64)
+        self.norm, self.dropout = norm(), torch.nn.Dropout(p)
+
+    def forward(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.last(self.dropout(torch.tanh(self.norm(self.first(y))))) * torch.cos(t)
+
+
+class Channels(torch.nn.Module):
+    """Instance norm with statistics, over the features as if they were pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.InstanceNorm1d(4, track_running_stats=True, affine=True, dtype=F64)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return self.norm(y[None])[0]
+
+
+NORMS: dict[str, Callable[[], torch.nn.Module]] = {
+    "batch": lambda: torch.nn.BatchNorm1d(6, dtype=F64),
+    "cumulative": lambda: torch.nn.BatchNorm1d(6, momentum=None, dtype=F64),
+    "without statistics": lambda: torch.nn.BatchNorm1d(6, track_running_stats=False, dtype=F64),
+    "instance": Channels,
+}
+NORMED = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+
+
+def normed(norm: Callable[[], Any], adjoint: str, p: float = 0.0, **options: Any) -> tuple[Any, ...]:
+    """(states, gradients, buffers after both passes)."""
+    torch.manual_seed(0)
+    field, y0 = Normed(norm, p), batch()
+    ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **options).ys
+    bars = gradients(ys, (y0, *field.parameters()))
+    assert field.training
+    return ys.detach(), bars, dict(field.named_buffers())
+
+
+@NORMED
+@GRIDS
+@pytest.mark.parametrize("p", [0.0, 0.4], ids=["", "dropout"])
+@pytest.mark.parametrize("adjoint", [*RECOMPUTING, "revolve"])
+def test_statistics_are_those_of_backprop(
+    adjoint: str, p: float, options: dict[str, Any], norm: Callable[[], Any]
+) -> None:
+    ys, bars, buffers = normed(norm, adjoint, p, **options)
+    expected_ys, expected, statistics = normed(norm, "backprop", p, **options)
+    torch.testing.assert_close(buffers, statistics, rtol=0.0, atol=0.0)
+    assert torch.equal(ys, expected_ys)
+    # The bias in front of the norm has no effect: its gradient is rounding, compared as such.
+    for got, wanted in zip(bars, expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_statistics_count_the_evaluations_of_the_way_forward() -> None:
+    *_, buffers = normed(NORMS["batch"], "symplectic", **FIXED)
+    assert int(buffers["norm.num_batches_tracked"]) == 16
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_gradients_with_batch_norm_are_those_of_autograd(adjoint: str) -> None:
+    field, y0 = Normed(NORMS["batch"]), batch()
+    leaves = (y0, *field.last.parameters(), *field.norm.parameters(), field.first.weight)
+    got = gradients(jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys, leaves)
+    expected = gradients(reference(field, y0, TIMES, counts=(2, 2)), leaves)
+    assert_equal_gradients(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_the_evaluation_that_finds_captured_tensors_does_not_count(adjoint: str) -> None:
+    def run(adjoint: str) -> tuple[Any, ...]:
+        torch.manual_seed(0)
+        field, y0, w = Normed(NORMS["batch"], 0.4), batch(), vector(0.3, 0.7)
+        ys = jo.solve(lambda t, y: w * field(t, y), y0, TIMES, adjoint=adjoint, **FIXED).ys
+        return ys, gradients(ys, (y0, w)), dict(field.named_buffers())
+
+    ys, bars, buffers = run(adjoint)
+    expected_ys, expected, statistics = run("backprop")
+    torch.testing.assert_close(buffers, statistics, rtol=0.0, atol=0.0)
+    assert torch.equal(ys, expected_ys)
+    assert_equal_gradients(bars, expected, rtol=1e-12)
+
+
+def test_a_solve_that_begins_anew_does_not_count_twice() -> None:
+    """Its random numbers begin behind the first evaluation."""
+    field, late = Normed(NORMS["batch"]), Late(True)
+    ys = jo.solve(lambda t, y: field(t, y) + late(t, y), batch(), TIMES, **FIXED).ys
+    ys.sum().backward()
+    assert int(field.norm.num_batches_tracked) == 16  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_two_solves_before_the_backward_pass(adjoint: str) -> None:
+    field, y0 = Normed(NORMS["batch"]), batch()
+    first, second = (jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys for _ in range(2))
+    (first.sum() + second.sum()).backward()
+    assert int(field.norm.num_batches_tracked) == 32  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_a_backward_pass_may_be_run_again(adjoint: str) -> None:
+    field, y0 = Normed(NORMS["batch"], 0.4), batch()
+    ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys
+    first, second = (gradients(ys, (y0, *field.parameters())) for _ in range(2))
+    for got, expected in zip(first, second, strict=True):
+        assert torch.equal(got, expected)  # type: ignore[arg-type]
+    assert int(field.norm.num_batches_tracked) == 16  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def failing() -> Iterator[Callable[[torch.nn.Module], None]]:
+    """Lets a module fail in its n-th call from now on."""
+    handles = []
+
+    def fail(module: torch.nn.Module, count: int = 3) -> None:
+        calls = iter(range(count))
+
+        def hook(*args: Any) -> None:
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+
+        handles.append(module.register_forward_pre_hook(hook))
+
+    yield fail
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_an_interrupt_leaves_statistics_in_place(adjoint: str, failing: Callable[[torch.nn.Module], None]) -> None:
+    field, y0 = Normed(NORMS["batch"]), batch()
+    ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys
+    before = {name: (id(buffer), buffer.clone()) for name, buffer in field.named_buffers()}
+    failing(field.last)
+    with pytest.raises(KeyboardInterrupt):
+        ys.sum().backward()
+    assert {name: id(buffer) for name, buffer in field.named_buffers()} == {k: v[0] for k, v in before.items()}
+    torch.testing.assert_close(dict(field.named_buffers()), {k: v[1] for k, v in before.items()}, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_in_evaluation_mode_statistics_are_read_and_kept(adjoint: str) -> None:
+    field, y0 = Normed(NORMS["batch"], 0.4), batch()
+    field(torch.zeros((), dtype=F64), y0)
+    field.eval()
+    before = {name: buffer.clone() for name, buffer in field.named_buffers()}
+    leaves = (y0, *field.parameters())
+    got = gradients(jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys, leaves)
+    assert_equal_gradients(got, gradients(reference(field, y0, TIMES, counts=(2, 2)), leaves), rtol=1e-12)
+    torch.testing.assert_close(dict(field.named_buffers()), before, rtol=0.0, atol=0.0)
+    assert not field.training
+
+
+@pytest.mark.parametrize("which", ["forward", "backward"])
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_statistics_in_one_pass_alone_are_refused(adjoint: str, which: str) -> None:
+    field, y0 = Normed(NORMS["batch"]).train(which == "forward"), batch()
+    ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys
+    before = {name: buffer.clone() for name, buffer in field.named_buffers()}
+    field.train(which == "backward")
+    with pytest.raises(jo.InputError, match=f"change the statistics of norm layers in both .* in the {which} pass"):
+        ys.sum().backward()
+    torch.testing.assert_close(dict(field.named_buffers()), before, rtol=0.0, atol=0.0)
+
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@CUDA
+@ADJOINTS
+def test_dropout_on_a_device(adjoint: str) -> None:
+    def run(adjoint: str) -> tuple[torch.Tensor, ...]:
+        torch.manual_seed(0)
+        field, y0 = Normed(NORMS["batch"], 0.4).cuda(), batch().detach().cuda().requires_grad_()
+        ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys
+        return ys, *torch.autograd.grad(ys.sum(), (y0, *field.parameters())), *field.buffers(), torch.rand(1).cuda()
+
+    for got, expected in zip(run(adjoint), run("backprop"), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
