@@ -12,19 +12,21 @@ from .targets import REFERENCE
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 90rem; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 100rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, .text { text-align: left; }
-.map th { font-weight: 500; } .map td { color: #111; border: 1px solid #fff8; min-width: 3.2rem; }
+.text { white-space: normal; min-width: 16rem; }
+.map th { font-weight: 500; white-space: normal; } .map td { color: #111; border: 1px solid #fff8; min-width: 3.2rem; }
 .map td.none { background: none; }
 .failed { background: #d33; color: #fff !important; } .gap { background: #fc6; } .absent { opacity: .6; }
 .status-failed { color: #d33; font-weight: 600; } .status-ran { color: #2a7; }
 .legend span { display: inline-block; padding: 0 .7rem; color: #111; }
 li { overflow-wrap: anywhere; } code { font-size: .92em; }
 """
+_LEFT = ' class="text"'
 
 
 def as_html(report: Report) -> str:
@@ -87,7 +89,7 @@ def _targets(report: Report) -> str:
 
 
 def _table(kind: str, headings: Iterable[str], rows: Iterable[str]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    head = "".join(f"<th{_LEFT if heading == 'on' else ''}>{escape(heading)}</th>" for heading in headings)
     return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
