@@ -10,6 +10,8 @@ import array_api_compat
 
 from janode.core.protocols import Array, Cotangent, State
 
+from .host_memory import free_host_memory
+
 
 class EagerBackend:
     """NumPy, CuPy, array-api-strict and their like; the base of other eager backends."""
@@ -129,6 +131,10 @@ class EagerBackend:
         if xp.isdtype(left.dtype, "complex floating"):
             return xp.sum(xp.real(left) * xp.real(right)) + xp.sum(xp.imag(left) * xp.imag(right))
         return xp.sum(self._widened(left) * self._widened(right))
+
+    def free_memory(self, like: Array) -> int | None:
+        """That of the host."""
+        return free_host_memory()
 
     def all_finite(self, states: State) -> Any:
         """Reads one truth value per leaf."""

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from janode.core.protocols import Array, Cotangent, State
 
+from .host_memory import free_host_memory
+
 
 class JaxBackend:
     """Every array it makes is derived from a given one, so that shardings and batch axes follow."""
@@ -116,6 +118,12 @@ class JaxBackend:
         products = [_pair_leaf(a, b) for a, b in zip(left, right, strict=True)]
         widest = max((product.dtype for product in products), key=lambda dtype: dtype.itemsize)
         return sum((product.astype(widest) for product in products[1:]), start=products[0].astype(widest))
+
+    def free_memory(self, like: Array) -> int | None:
+        """That of JAX's default device; of the host, where the device is the CPU."""
+        device = jax.config.jax_default_device or jax.devices()[0]
+        stats = device.memory_stats() if isinstance(device, jax.Device) else None
+        return stats["bytes_limit"] - stats["bytes_in_use"] if stats else free_host_memory()
 
     def all_finite(self, states: State) -> Array:
         """A truth value on the device."""

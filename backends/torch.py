@@ -73,6 +73,13 @@ class TorchBackend(EagerBackend):
             return t.to(dtype=dtype, device=like.device)
         return torch.full((), t, dtype=dtype, device=like.device)
 
+    def free_memory(self, like: torch.Tensor) -> int | None:
+        """What the driver has free, and what PyTorch keeps of it unused."""
+        if like.device.type != "cuda":
+            return super().free_memory(like)
+        unused = torch.cuda.memory_reserved(like.device) - torch.cuda.memory_allocated(like.device)
+        return torch.cuda.mem_get_info(like.device)[0] + unused
+
     def all_finite(self, states: State) -> Any:
         """Reads one truth value per leaf; tensors without data pass."""
         return all(leaf.is_meta or bool(torch.isfinite(leaf.detach()).all()) for leaf in states)

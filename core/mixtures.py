@@ -1,8 +1,8 @@
 """The best division of a solve into checkpoints, kept stages and kept graphs for a given memory.
 
-Of N steps the first n_0 are brought back from their states or, if these are too many, from c of them; the next n_s from
-the inputs of their stages, the last n_g from their graphs. With e_0, e_s, e_g field evaluations a step, s of them in the
-step itself, and A(n_0, c) steps taken again, the cost is
+Of N steps the first n_0 are brought back from their states or, if these are too many, from c of them; the next n_s
+from the inputs of their stages, the last n_g from their graphs. With e_0, e_s, e_g field evaluations a step, s of them
+in the step itself, and A(n_0, c) steps taken again, the cost is
 
     n_0 e_0 + A(n_0, c) s + n_s e_s + n_g e_g,
 

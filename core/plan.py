@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .adjoint import RECOVERIES, STEPPED_BACK
+from .adjoint import DEFAULT, RECOVERIES, STEPPED_BACK
 from .dry import Demand, Footprint, Sizes, rehearse
 from .errors import InputError
 from .grids import FixedGrid
 from .mixed import Mixed
 from .mixtures import Kind, Mixture, best_mixture
-from .protocols import Record, Recovery
+from .protocols import Method, Record, Recovery
 from .records import Carries, Graphs, StageInputs, WholeSteps
 from .recovery import Kept
 from .revolve import Revolve
@@ -24,6 +25,9 @@ from .sweep import Sweep
 DEFAULT_SHARE = 0.5
 _REHEARSED = 512
 """More steps are extrapolated: a rehearsal takes about 0.1 ms a step."""
+_MOST_KNOWN = 128
+_known: dict[Hashable, tuple[Method, Plan]] = {}
+"""The last plans, each with its method, so that no other gets its id."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Auto:
         is_number = isinstance(budget, numbers.Real) and not isinstance(budget, bool)
         if not is_number or not (budget >= 1 if isinstance(budget, numbers.Integral) else 0.0 < budget <= 1.0):
             raise InputError(
-                f"Auto: memory_budget must be an integer >= 1, bytes, or a share in (0, 1]; got {budget!r}. Give what a "
-                "gradient may take."
+                f"Auto: memory_budget must be an integer >= 1, bytes, or a share in (0, 1]; got {budget!r}. Give what "
+                "a gradient may take."
             )
 
     def bytes(self, free: int | None) -> int:
@@ -62,6 +66,12 @@ class Auto:
                 f"{self.memory_budget!r}. Give an integer."
             )
         return int(budget * free)
+
+
+def read_auto(adjoint: Any) -> tuple[Auto | None, Any]:
+    """(what chooses the adjoint, or None; the adjoint where nothing needs to be chosen)."""
+    auto = Auto() if isinstance(adjoint, str) and adjoint == "auto" else adjoint
+    return (auto, DEFAULT) if isinstance(auto, Auto) else (None, adjoint)
 
 
 class Option(NamedTuple):
@@ -138,6 +148,16 @@ class Plan:
         return "\n".join([f"memory budget {_readable(self.memory_budget)}", *(line.rstrip() for line in lines)])
 
 
+def _evaluations(option: Option) -> int:
+    return option.demand.num_field_evals
+
+
+def _rounded(budget: int) -> int:
+    """A share of the free memory, which changes all the time, down to four significant bits."""
+    bits = max(0, budget.bit_length() - 4)
+    return budget >> bits << bits
+
+
 def _readable(size: int) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
@@ -158,14 +178,38 @@ class Planner:
     keeps_graphs: bool
     """Whether the field's linearizations can be kept."""
 
-    def plan(self, auto: Auto, free: int | None, stats: Stats) -> Plan:
-        """The fastest option within the budget.
+    @property
+    def key(self) -> Hashable:
+        """All that a plan depends on, but for the budget."""
+        sweep = self.sweep
+        controls = None if sweep.controls is None else sweep.controls.layout.sampling
+        grid = sweep.grid.counts if isinstance(sweep.grid, FixedGrid) else self._states_asked_for
+        field = sweep.field.needs_time, self.has_framework, self.keeps_graphs
+        method = type(sweep.method), sweep.method.name, id(getattr(sweep.method, "tableau", None))
+        return *method, grid, controls, self.footprint, self.sizes, field
+
+    def plan(self, auto: Auto, free: int | None, stats: Stats, is_full: bool = False) -> Plan:
+        """The fastest option within the budget; ``is_full`` asks for those that cannot be the fastest, too.
 
         Raises:
             InputError: if there is none; the least that there is is named.
         """
         budget = auto.bytes(free)
-        options = sorted(self.options(budget), key=lambda option: option.demand.num_field_evals)
+        if auto.memory_budget is None or not isinstance(auto.memory_budget, numbers.Integral):
+            budget = _rounded(budget)
+        key = self.key, budget, is_full
+        if (known := _known.get(key)) is None:
+            while len(_known) >= _MOST_KNOWN:
+                del _known[next(iter(_known))]
+            known = _known[key] = self.sweep.method, self._made(budget, is_full)
+        return replace(known[1], stats=stats)
+
+    def _made(self, budget: int, is_full: bool) -> Plan:
+        options = self._pure(budget)
+        fewest = min(options, key=_evaluations)
+        if isinstance(self.sweep.grid, FixedGrid) and (is_full or fewest.demand.peak > budget):
+            options += self._mixtures(budget)
+        options.sort(key=_evaluations)
         fitting = [option for option in options if option.demand.peak <= budget]
         if not fitting:
             least = min(options, key=lambda option: option.demand.peak)
@@ -174,10 +218,10 @@ class Planner:
                 f"got {budget}. Give more, or solve for fewer samples at once."
             )
         best = fitting[0]
-        return Plan(best.name, budget, *best.demand, tuple(options), stats)
+        return Plan(best.name, budget, *best.demand, tuple(options))
 
-    def options(self, budget: int) -> list[Option]:
-        """Everything exact that the method can have."""
+    def _pure(self, budget: int) -> list[Option]:
+        """The exact presets that the method can have."""
         if not isinstance(self.sweep.grid, FixedGrid):
             return self._adaptive(budget)
         found = []
@@ -189,7 +233,7 @@ class Planner:
         for name, recovery in STEPPED_BACK.items():
             if recovery.inverses == ("exact",) and recovery.fits(self.sweep.method):
                 found.append(self._option(f'"{name}"', recovery))
-        return found + self._mixtures(budget)
+        return found
 
     def _option(self, name: str, recovery: Recovery) -> Option:
         return Option(name, recovery, self._rehearsed(recovery, self.footprint._replace(holds_value=True)))
@@ -228,11 +272,16 @@ class Planner:
                     found[str(mixture)] = Option(str(mixture), mixture.recovery, mixture.demand)
         return list(found.values())
 
+    @property
+    def _states_asked_for(self) -> int | None:
+        """The ``checkpoints`` of adaptive steps."""
+        return self.sweep.thinning.budget  # type: ignore[attr-defined,no-any-return]
+
     def _adaptive(self, budget: int) -> list[Option]:
         """As many states as fit, of steps whose number is unknown."""
         found = []
         for name, record in (("aca", WholeSteps()), ("symplectic", Carries())):
-            kind, given = self._kind(record), self.sweep.thinning.budget
+            kind, given = self._kind(record), self._states_asked_for
             room = max(2, (budget - kind.transient) // max(1, kind.per_step))
             checkpoints = room if given is None else min(room, given)
             demand = Demand(kind.transient + checkpoints * kind.per_step, kind.num_field_evals, kind.num_vjps)

@@ -252,5 +252,8 @@ class Backend(Protocol):
     def pair(self, left: State, right: State) -> Array:
         """The real inner product of a cotangent with a tangent in the library's own convention."""
 
+    def free_memory(self, like: Array) -> int | None:
+        """The bytes that the device of an array has free; None where nobody can tell."""
+
     def all_finite(self, states: State) -> bool | Array:
         """Whether every number is finite: the one host read of a fixed-step solve on eager libraries."""

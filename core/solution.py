@@ -90,6 +90,7 @@ class Solution(Generic[Tree]):
         status: 0 for success; ``message`` says it in words.
         event: the event that ended the solve, or None. The states at ts after it are NaN.
         interpolant: the solution as a function of time, if it was asked for.
+        plan: how the gradient was chosen to be taken, with adjoint ``"auto"``: a :class:`Plan`.
     """
 
     ts: Any
@@ -98,6 +99,7 @@ class Solution(Generic[Tree]):
     status: Any = SUCCESS
     event: EventResult[Tree] | None = None
     interpolant: Any = None
+    plan: Any = None
 
     @property
     def message(self) -> str:

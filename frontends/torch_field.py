@@ -47,8 +47,10 @@ class Surroundings(NamedTuple):
 class _Linearization:
     """The field at one point with its graph."""
 
-    def __init__(self, field: TorchField, inputs: list[torch.Tensor], t: torch.Tensor | None, f: State) -> None:
-        self._field, self._inputs, self._t, self._f = field, inputs, t, f
+    def __init__(
+        self, field: TorchField, inputs: list[torch.Tensor], t: torch.Tensor | None, f: State, reached: set[int]
+    ) -> None:
+        self._field, self._inputs, self._t, self._f, self._reached = field, inputs, t, f, reached
 
     @property
     def f(self) -> State:
@@ -59,6 +61,7 @@ class _Linearization:
         """Every cotangent by one call of autograd; the graph is freed."""
         field = self._field
         field.stats.num_vjps += 1
+        field.reached |= self._reached
         inputs = self._inputs
         outputs = [(f, bar) for f, bar in zip(self._f, f_bar, strict=True) if f.requires_grad]
         found: tuple[torch.Tensor | None, ...] = (None,) * len(inputs)
@@ -103,6 +106,7 @@ class TorchField:
         self.differentiable = [i for i, leaf in enumerate(self.theta) if leaf.requires_grad]
         self.watches = False
         self.is_recomputed = False
+        self.is_rechecked = False
         self.constants: list[torch.Tensor] = []
         self.reached: set[int] = set()
         self._expected: set[int] | None = None
@@ -143,8 +147,7 @@ class TorchField:
         reached, others = ends(f, {id(t), *map(id, inputs)}, self._edges)
         if others:
             refuse_capture("one that came later")
-        self.reached |= reached
-        return _Linearization(self, inputs, t if self.needs_time else None, f)
+        return _Linearization(self, inputs, t if self.needs_time else None, f, reached)
 
     def wanted(self, theta: State) -> State:
         """The shared leaves that require gradient."""
@@ -174,6 +177,13 @@ class TorchField:
                 "in the place of one (torch.func.functional_call around the solve does so, or a cache of weights). "
                 'Pass them in params, or use adjoint="backprop".'
             )
+
+    def probe(self, t: torch.Tensor, y: State, theta: State) -> State:
+        """The value, of an evaluation that is no part of the solve."""
+        try:
+            return self._checked(self._plain(t, y, theta), y)
+        finally:
+            self._is_first = True
 
     def _plain(self, t: torch.Tensor, y: State, theta: State) -> Any:
         return self.fn(t, self.state.build(y), *self._arguments(theta))

@@ -12,12 +12,14 @@ from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import Correction, find_adjoint
 from janode.core.controllers import PIDController
-from janode.core.corrected import find_correction
+from janode.core.corrected import NoCorrection, find_correction
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
 from janode.core.knots import Knots, Weights, check_knots, stop_at_knots
 from janode.core.methods import find_method
+from janode.core.plan import Auto, Plan, read_auto
 from janode.core.protocols import Method, Recovery, State
+from janode.core.recheck import check_rechecked, recorded
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
 from janode.core.solution import Report, Solution
@@ -30,6 +32,7 @@ from .progress import shown
 from .torch_field import TorchField
 from .torch_job import Job, SolveNode
 from .torch_lanes import failed, in_lanes, lanes_backend, of_every_lane
+from .torch_plan import make_plan
 from .torch_refusals import refuse_hooks, refuse_transforms
 from .torch_taps import Taps
 from .torch_watch import NewCaptures
@@ -45,32 +48,40 @@ def _implicit_parameters(field: Callable[..., Any]) -> list[torch.Tensor]:
     return [parameter for parameter in owner.parameters() if parameter.requires_grad]
 
 
-def _run(sweep: Sweep, name: str, recovery: Recovery, correction: Correction, ts: Any) -> tuple[Report, State]:
-    """(report, stacked outputs) with whatever gradient is wanted."""
+def _run(
+    sweep: Sweep, name: str, recovery: Recovery, auto: Auto | None, correction: Correction, ts: Any
+) -> tuple[Report, State, Plan | None]:
+    """(report, stacked outputs, plan) with whatever gradient is wanted."""
     field: Any = sweep.field
     # A field that calls y.requires_grad_() must not change the user's tensor.
     y0 = tuple([leaf if leaf.requires_grad else leaf.view_as(leaf) for leaf in field.state.leaves])
     is_wanted = torch.is_grad_enabled()
     field.needs_time = is_wanted and isinstance(ts, torch.Tensor) and ts.requires_grad
     times = (ts,) if field.needs_time else ()
+    has_gradient = any(leaf.requires_grad for leaf in (*times, *y0, *field.theta, *field.controls.leaves))
+    plan = None
+    if auto is not None and is_wanted and has_gradient:
+        plan = make_plan(auto, sweep, field, has_framework=isinstance(correction, NoCorrection))
+        if plan is not None:
+            name, recovery = ("backprop" if plan.recovery is None else plan.adjoint), plan.recovery or recovery
     field.watches = is_wanted and name != "backprop"
-    field.is_recomputed = field.watches and any(
-        leaf.requires_grad for leaf in (*times, *y0, *field.theta, *field.controls.leaves)
-    )
+    field.is_recomputed = field.watches and has_gradient
     if not field.is_recomputed:
         if field.needs_time:
             sweep = sweep.with_times(ts.to(torch.float64).unbind(0))
         outputs, _ = Kept(Nothing()).forward(sweep, y0)
         found = sweep.report(outputs)
-        return found, sweep.backend.stack(found.rows)
+        return found, sweep.backend.stack(found.rows), plan
     refuse_transforms("solve")
     refuse_hooks("solve", field.implicit)
+    if field.is_rechecked:
+        sweep = recorded("solve", sweep, field.state.paths)
     job = Job(sweep, recovery, field, correction)
     outputs = SolveNode.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
     size = len(field.state.leaves)
     found = job.extras.restored(outputs[size : job.size])
     job.report = job.extras.report = None  # which would keep the last state for the backward pass
-    return found, outputs[:size]
+    return found, outputs[:size], plan
 
 
 def _sweep(
@@ -123,6 +134,7 @@ def solve(
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
+    check_recompute: bool = False,
 ) -> Solution[Any]:
     """The solution y(ts) of dy/dt = field(t, y, params), y(ts[0]) = y0, differentiable by autograd.
 
@@ -178,6 +190,8 @@ def solve(
             assume a loss of the last state alone, and any adjoint but ``"backprop"``.
         on_failure: ``"raise"`` a SolveError if the end is not reached with finite states, or ``"return"`` the status;
             from the failure on states are NaN or infinite and, where steps are adaptive, have no gradient.
+        check_recompute: whether to compare each value that the field returns in the backward pass with that of the
+            forward pass, which must be the same to rounding: for searching faults, as it keeps copies of all of them.
 
     Returns:
         The solution; ``ys`` keeps the dtype and device of y0. Its ``stats`` grow when the backward pass runs, but for
@@ -187,7 +201,8 @@ def solve(
         InputError: an argument breaks a rule above; the method, its steps or its ts lack the correction; or the field
             is recomputed (any preset but ``"backprop"``) and changes buffers other than the statistics of norm layers,
             draws random numbers or changes these in one pass alone, captures a tensor that its first evaluation does
-            not use (found when the backward pass meets it), or one computed from another that it uses.
+            not use (found when the backward pass meets it), or one computed from another that it uses; with
+            check_recompute also where it returns another value (found by the backward pass).
         NonFiniteState, MaxStepsReached, StepSizeUnderflow: the state became infinite or NaN; max_steps were tried; a
             step had to be shorter than min_step, or than rounding in t allows; and on_failure is "raise".
 
@@ -209,7 +224,9 @@ def solve(
     stepping = Stepping(
         steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, batch_axis, progress
     )
-    return solve_as(stepping, field, y0, ts, params, controls, sampling, method, adjoint, correction, on_failure)
+    return solve_as(
+        stepping, field, y0, ts, params, controls, sampling, method, adjoint, correction, on_failure, check_recompute
+    )
 
 
 def solve_as(
@@ -224,11 +241,17 @@ def solve_as(
     adjoint: str = "auto",
     correction: str = "none",
     on_failure: str = "raise",
+    check_recompute: bool = False,
 ) -> Solution[Any]:
     """The solution for steps as they are described; the other arguments are those of :func:`solve`."""
+    auto, adjoint = read_auto(adjoint)
     name, recovery = find_adjoint(adjoint, find_method(method))
     arguments.check_correction("solve", correction, name)
     arguments.check_on_failure("solve", on_failure)
+    if check_recompute:
+        check_rechecked("solve", name)
+        if stepping.batch_axis is not None:
+            raise InputError("solve: check_recompute must not come with batch_axis; got both. Leave out one of them.")
     state, tree = Tree(y0, "y0"), Tree(params, "params")
     has_knots = isinstance(controls, Knots)
     nodes = Tree(controls.values, "controls.values") if has_knots else Tree(controls, "controls")
@@ -251,9 +274,11 @@ def solve_as(
         sweep = _sweep(field, state, tree, params, nodes, sampling, times, stepping, chosen, captured, taps, name)
         seen: Any = sweep.field
         seen.stats.num_field_evals, seen.replay.is_searched = wasted, is_searched
+        seen.is_rechecked = check_recompute
         try:
             with shown(stepping.progress, sweep) as watched:
-                report, ys = _run(watched, name, recovery, find_correction("solve", correction, sweep), ts)
+                corrected = find_correction("solve", correction, sweep)
+                report, ys, plan = _run(watched, name, recovery, auto, corrected, ts)
             if not seen.replay.must_go_again():
                 break
             is_searched = True
@@ -264,6 +289,7 @@ def solve_as(
         report = of_every_lane(report, sweep.backend)  # type: ignore[arg-type]
     seen.stats.count(report)
     solution: Solution[Any] = Solution(ts, state.build(ys), seen.stats, report.status)
+    solution.plan = plan
     failure = failed(report)
     if failure is not None and on_failure == "raise":
         raise_failure("solve", sweep, failure, solution, state.build)

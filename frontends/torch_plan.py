@@ -1,0 +1,33 @@
+"""The plan of a PyTorch gradient that is to fit a memory budget."""
+
+from __future__ import annotations
+
+import torch
+
+from janode.backends.torch_rows import TorchRowsBackend
+from janode.core.errors import InputError
+from janode.core.grids import FixedGrid
+from janode.core.plan import Auto, Plan, Planner
+from janode.core.sweep import Sweep
+
+from .torch_field import TorchField
+from .torch_footprint import footprint_of, sizes_of
+
+
+def make_plan(auto: Auto, sweep: Sweep, field: TorchField, has_framework: bool) -> Plan | None:
+    """The plan, or None where nothing can be measured: in batches of solves, transforms, and without data.
+
+    ``has_framework``: whether autograd may record the solver's operations.
+    """
+    leaf = field.state.leaves[sweep.clock]
+    is_transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    if is_transformed or leaf.is_meta or isinstance(sweep.backend, TorchRowsBackend):
+        if auto.memory_budget is not None:
+            raise InputError(
+                "solve: memory_budget must have a solve that can be measured; got one with batch_axis, inside a "
+                'transform of torch.func or without data. Choose the adjoint by name, such as "symplectic".'
+            )
+        return None
+    footprint = footprint_of(field, sweep.backend.time(0.0, leaf))
+    planner = Planner(sweep, footprint, sizes_of(field), has_framework and isinstance(sweep.grid, FixedGrid), True)
+    return planner.plan(auto, sweep.backend.free_memory(leaf), field.stats)
