@@ -16,6 +16,7 @@ from . import arguments
 from .errors import InputError
 from .grids import FixedGrid
 from .methods import find_method
+from .multistep import Leapfrog
 from .protocols import Array, Method, Phase, State
 from .stencils import apply_stencil, interpolate
 from .tableaus import Tableau
@@ -45,11 +46,16 @@ class NodeLayout:
 
         Or for each of the abscissae c, all of which must have a node.
         """
-        c = phase.stepper.c if c is None else c
-        if self.sampling == "steps":
-            return (0,) * len(c)
-        ranks = {node: rank for rank, node in enumerate(self._own(phase))}
-        return tuple(ranks.get(node) for node in c)
+        own = tuple(phase.stepper.c)
+        key = own, own if c is None else tuple(c)
+        if key not in self._found:  # asked for at every step
+            ranks = {node: rank for rank, node in enumerate(self._own(phase))}
+            self._found[key] = tuple(0 if self.sampling == "steps" else ranks.get(node) for node in key[1])
+        return self._found[key]
+
+    @cached_property
+    def _found(self) -> dict[Any, tuple[int | None, ...]]:
+        return {}
 
     def has_nodes(self, phase: Phase, c: Sequence[float]) -> bool:
         """Whether every step of a phase has a node at each of the abscissae c."""
@@ -140,6 +146,11 @@ def node_layout(where: str, method: Method, num_steps: int, sampling: str) -> No
         raise InputError(
             f'{where}: sampling must be "nodes" or "steps"; got {sampling!r}. With "nodes" there is one control per '
             'time at which the method samples the field, with "steps" one per step.'
+        )
+    if sampling == "steps" and isinstance(method, Leapfrog) and method.is_smoothed:
+        raise InputError(
+            f'{where}: sampling must be "nodes" for a smoothed leapfrog, whose steps read the control at their '
+            'end; got "steps". Give controls at nodes, or use ending="plain".'
         )
     return NodeLayout(tuple(method.phases(num_steps)), sampling, method.has_end_node)
 

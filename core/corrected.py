@@ -1,52 +1,31 @@
 """Corrections by name: which gradient the controls of a solve get, and what it takes from the backward pass.
 
-Every correction returns w_k g(t_k): g the corrected gradient (the formulas are in ``corrections`` and ``stencils``),
-w_k the trapezoid weights of the nodes, so that sum_k w_k g_k . dtheta_k ~ dL as for the exact gradient. Times are
-counted in steps here: w_k is proportional to h and a map from raw gradients to g to 1 / h, so h falls out of w_k g_k.
-
-All assume that the loss depends on the last state alone, and equal steps to it.
+Every correction returns w_k g(t_k): g the corrected gradient (the formulas are in ``corrections``,
+``adams_corrections`` and ``stencils``), w_k the trapezoid weights of the nodes, so that sum_k w_k g_k . dtheta_k ~ dL as
+for the exact gradient. The loss may read the states at all ts; ``pieces`` says how. Leapfrog's are in ``corrected_leapfrog``.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from .adams_corrections import adams_bashforth_costate, adams_bashforth_filter
 from .adjoint import Backward, Correction
-from .control_gradients import (
-    as_row,
-    first_rows,
-    joined,
-    num_leaves,
-    picked,
-    raw_gradient,
-    stage_gradients,
-    summed,
-    unit_times,
-    weighted,
-)
-from .corrections import (
-    adams_bashforth_costate,
-    adams_bashforth_filter,
-    divide,
-    leapfrog_adjoint_average,
-    leapfrog_filter,
-    leapfrog_filter_descent,
-    sawtooth_ends,
-    sawtooth_growth,
-)
-from .costates import Costates
+from .control_gradients import joined, mapped, raw_gradient, stage_gradients, summed, weighted
+from .controls import NodeLayout, node_layout
+from .corrected_leapfrog import AdjointAverage, LeapfrogMap, StraightThrough
+from .corrections import divide
+from .costates import Costates, Spot
 from .errors import InputError, unknown_name
 from .multistep import WEIGHTS, AdamsBashforth, Leapfrog
+from .pieces import Piece, at_nodes, node_map, picked, pieces_of
 from .protocols import Method, State
-from .records import Carries
-from .recovery import Restart
 from .runge_kutta import RungeKutta
-from .stencils import Stencil, apply_stencil, hermite, interpolate, reconstruct
+from .stencils import Stencil, hermite, interpolate, joined_stencils, reconstruct
 from .sweep import Sweep
 
 
@@ -61,107 +40,66 @@ class NoCorrection:
         return () if backward.sweep.controls is None else raw_gradient(backward.sweep, sent)
 
 
-STRONG_PARASITE = 50.0
-"""A sawtooth that grows more than this from the end to the start is worth a warning."""
-
-
 @dataclass(frozen=True)
-class OfLeapfrog:
-    """A correction of leapfrog, with a warning where the parasite is strong; traced libraries cannot warn."""
+class Divide:
+    """The exact gradient of a Runge-Kutta method over its weights."""
 
-    correction: Any
-
-    @property
-    def needs_costates(self) -> bool:
-        """Whether the correction itself does."""
-        return self.correction.needs_costates
-
-    @property
-    def least_steps(self) -> int:
-        """Those of the correction itself."""
-        return self.correction.least_steps
-
-    def controls(self, backward: Backward, sent: Any) -> State:
-        """What the correction gives."""
-        backend = backward.sweep.backend
-        raw = tuple(leaf[1:-1, ...] for leaf in raw_gradient(backward.sweep, sent))
-        ends = sawtooth_ends(backend.xp, raw) if raw[0].shape[0] > 2 else []
-        known = [(backend.scalar(first), backend.scalar(last)) for first, last in ends]
-        is_known = all(isinstance(number, float) for pair in known for number in pair)
-        growth = sawtooth_growth(known) if is_known else 0.0
-        if growth > STRONG_PARASITE:
-            warnings.warn(
-                f"solve: leapfrog's sawtooth grows {growth:.2g}-fold from the end to the start, and the error of every "
-                "correction with it: the problem is dissipative. Compare with a Runge-Kutta method.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        return self.correction.controls(backward, sent)
-
-
-@dataclass(frozen=True)
-class NodeMap:
-    """A linear map of the exact gradient."""
-
-    make: Callable[[Sweep], Stencil]
-    least_steps: int = 1
+    least_steps: int
     needs_costates = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
-        """The map, applied to the exact gradient at the nodes."""
-        return weighted(backward.sweep, self.make(backward.sweep), raw_gradient(backward.sweep, sent))
+        """w_k raw_k / (the weights of the stages that read node k), on each side of a time at which the loss reads."""
+        sweep = backward.sweep
+        pieces = pieces_of(sweep.method, sweep.grid.counts)
+        leaves = []
+        for (stages,) in stage_gradients(sweep, sent):
+            rows = []
+            for piece in pieces:
+                steps = slice(piece.first, piece.first + piece.num_steps)
+                own = [[array[steps, ...] for array in stages]]
+                rows.append(_piece_layout(sweep.method, piece).gather(sweep.backend.xp, own))
+            leaves.append(sweep.backend.xp.concat(rows))
+        return weighted(sweep, _divide, tuple(leaves))
+
+
+def _piece_layout(method: Method, piece: Piece) -> NodeLayout:
+    """The nodes that the steps of the piece read themselves."""
+    return node_layout("", method, piece.num_steps, "nodes")
+
+
+def _divide(method: Any, piece: Piece) -> Stencil:
+    """From the rows of the nodes that each piece reads itself."""
+    layout = _piece_layout(method, piece)
+    places = layout.places(layout.phases[0])
+    nodes = [
+        [following if place is None else base + place for place in places]
+        for base, following in itertools.pairwise(layout.bases)
+    ]
+    found = divide([1.0] * piece.num_steps, method.tableau.floats.b[: len(method.c)], nodes)
+    own = layout.num_nodes
+    if own < len(piece.times):  # no stage reads the end of the piece
+        found = interpolate(piece.times[:own], piece.times, 2).of(found)
+    first = piece.nodes.start + (piece.index if None in places else 0)
+    return found.reading(range(first, first + own))
 
 
 @dataclass(frozen=True)
-class StepMap:
-    """A linear map of what each step sends to its controls in all."""
+class StepFilter:
+    """Point values of g from its averages over the steps of a Runge-Kutta method: what each sends to its controls."""
 
-    make: Callable[[Sweep], Stencil]
     least_steps: int
     needs_costates = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """The map, applied to the sums over each step's stages."""
         sweep = backward.sweep
-        sums = tuple(summed(stage_gradients(sweep, sent, leaf)[0]) for leaf in range(num_leaves(sweep)))
-        return weighted(sweep, self.make(sweep), sums)
+        sums = tuple(summed(stages) for (stages,) in stage_gradients(sweep, sent))
+        return weighted(sweep, _filter, sums)
 
 
-@dataclass(frozen=True)
-class StraightThrough:
-    """The exact gradient of the solve whose last value is Gragg's smoothed one. One more solve and one VJP per node."""
-
-    needs_costates = False
-    least_steps = 2
-
-    def controls(self, backward: Backward, sent: Any) -> State:
-        """The backward pass once more, from the smoothed end; its raw gradient has the trapezoid weights in it."""
-        sweep = backward.sweep
-        assert sweep.controls is not None
-        method: Any = replace(sweep.method, ending="straight_through")  # type: ignore[type-var]
-        layout = replace(sweep.controls.layout, phases=method.phases(sweep.num_steps))
-        sweep = replace(sweep, method=method, controls=replace(sweep.controls, layout=layout))
-        # Its last step has one stage more than the one that was recorded, so the record is made anew.
-        again = replace(backward, sweep=sweep, recovery=Restart(Carries()), tape=(backward.y0, ()))
-        return raw_gradient(again.sweep, again.run()[1])
-
-
-@dataclass(frozen=True)
-class AdjointAverage:
-    """Leapfrog's adjoints averaged over neighbours, before the VJP: N + 1 more VJPs; any start that shares no node."""
-
-    needs_costates = True
-    least_steps = 2
-
-    def controls(self, backward: Backward, sent: Any) -> State:
-        """w_n (df/dtheta)_n^T (lam_n + 2 lam_{n+1} + lam_{n+2}) / 2."""
-        seen = Costates.of(backward, sent)
-        sweep, backend = seen.sweep, seen.sweep.backend
-        stencil = leapfrog_adjoint_average(sweep.num_steps)
-        means = apply_stencil(backend.xp, stencil, backend.stack(seen.costates))
-        times = unit_times(sweep)
-        g = seen.pull_all(times, list(range(len(times))), seen.states, backend.unstack(means))[2]
-        return weighted(sweep, picked(range(len(times))), g)
+def _filter(method: Method, piece: Piece) -> Stencil:
+    edges = [float(n) for n in range(piece.num_steps + 1)]
+    return reconstruct(edges, piece.times, method.order).reading(range(piece.first, piece.first + piece.num_steps))
 
 
 @dataclass(frozen=True)
@@ -169,7 +107,7 @@ class Consistent:
     """The gradient at the nodes of a Runge-Kutta method from its own adjoints: one more VJP per node.
 
     At the ends of steps the adjoint is lam_n, of the method's order; between them state and adjoint are interpolated
-    from their values and slopes.
+    from their values and slopes. A node at which the loss reads the state takes two VJPs, one for each of its sides.
     """
 
     least_steps: int
@@ -179,30 +117,59 @@ class Consistent:
         """w_k (df/dtheta)_k^T lam(t_k)."""
         seen = Costates.of(backward, sent)
         sweep, backend = seen.sweep, seen.sweep.backend
-        assert sweep.controls is not None
-        layout, node_times = sweep.controls.layout, unit_times(sweep)
-        ends = seen.end_nodes
-        times = [node_times[node] for node in ends]
-        slopes, z_bars, g_ends = seen.pull_all(times, ends, seen.states, seen.costates)
-        inner = [node for node in range(layout.num_nodes) if node not in set(ends)]
-        if not inner:
-            return weighted(sweep, picked(range(len(ends))), g_ends)
-        targets = [node_times[node] for node in inner]
-        stencil = hermite(times, targets, sweep.method.order)
-        first = len(ends)
+        spots = seen.spots()
+        ends = range(len(spots))
+        states, costates = seen.rows(ends)
+        slopes, z_bars, g_ends = seen.pull_all(spots, states, costates)
+        inner, between, order = _inner_nodes(sweep.method, sweep.grid.counts)
+        if between is None:
+            return weighted(sweep, _as_they_are, g_ends)
         minus = backend.linear_combination(None, -1.0, (1.0,), (z_bars,))
         states, costates = (
-            apply_stencil(backend.xp, stencil, joined(sweep, [first_rows(backend.stack(rows), first), bars]))
-            for rows, bars in ((seen.states, slopes), (seen.costates, minus))
+            mapped(sweep, between, joined(sweep, [rows, bars])) for rows, bars in ((states, slopes), (costates, minus))
         )
-        g_inner = seen.pull_all(targets, inner, backend.unstack(states), backend.unstack(costates))[2]
-        order = sorted(range(layout.num_nodes), key=[*ends, *inner].__getitem__)
-        return weighted(sweep, picked(order), joined(sweep, [g_ends, g_inner]))
+        g_inner = seen.pull_all(inner, states, costates)[2]
+        return weighted(sweep, _as_they_are, mapped(sweep, order, joined(sweep, [g_ends, g_inner])))
+
+
+def _as_they_are(method: Method, piece: Piece) -> Stencil:
+    """From the rows of all nodes of each piece."""
+    return picked(piece.node_rows)
+
+
+@lru_cache(maxsize=64)
+def _inner_nodes(method: Method, counts: tuple[int, ...]) -> tuple[list[Spot], Stencil | None, Stencil]:
+    """The nodes inside of steps, the map to them from values and slopes at t_n, and the order of all nodes.
+
+    The first map reads all values and then all slopes; the second all t_n and then all inner nodes.
+    """
+    pieces = pieces_of(method, counts)
+    num_ends = sum(len(piece.ends) for piece in pieces)
+    spots: list[Spot] = []
+    maps: list[Stencil] = []
+    order: list[int] = []
+    for piece in pieces:
+        first, rows = piece.end_rows.start, range(len(piece.ends))
+        targets = []
+        for node, time in zip(piece.nodes, piece.times, strict=True):
+            if node in piece.ends:
+                order.append(first + piece.ends.index(node))
+            else:
+                order.append(num_ends + len(spots))
+                spots.append(Spot(piece.index, time / piece.num_steps, 1.0 / piece.num_steps, node))
+                targets.append(time)
+        if targets:
+            found = hermite([float(n) for n in rows], targets, method.order)
+            maps.append(found.reading([first + n for n in rows] + [num_ends + first + n for n in rows]))
+    return spots, joined_stencils(maps) if maps else None, picked(order)
 
 
 @dataclass(frozen=True)
 class AdamsFilter:
-    """What an Adams-Bashforth solve sends to its controls away from the ends, and g at the ends: two more VJPs."""
+    """What an Adams-Bashforth solve sends to its controls away from the ends of pieces, and g at these ends.
+
+    One more VJP at each of ts.
+    """
 
     least_steps: int
     needs_costates = True
@@ -210,84 +177,93 @@ class AdamsFilter:
     def controls(self, backward: Backward, sent: Any) -> State:
         """w_k g_k, interpolated from the nodes where the exact gradient is right and from both ends."""
         seen = Costates.of(backward, sent)
-        sweep, backend = seen.sweep, seen.sweep.backend
-        ends = seen.end_nodes
-        (first, last) = (backend.take(rows, 0) for rows in (seen.at([0]), seen.at([sweep.num_steps])))
-        raw = apply_stencil(backend.xp, picked(ends), raw_gradient(sweep, sent))
-        return weighted(sweep, _adams_filter(sweep), joined(sweep, [as_row(first), raw, as_row(last)]))
+        sweep = seen.sweep
+        pieces = pieces_of(sweep.method, sweep.grid.counts)
+        spots, last = seen.spots(), [piece.end_rows[-1] for piece in pieces]
+        states, costates = seen.rows([0, *last])
+        entering = tuple(leaf[1:, ...] for leaf in backward.ys_bar)
+        costates = joined(sweep, [tuple(leaf[:1, ...] for leaf in costates), entering])
+        g = seen.pull_all([spots[row] for row in (0, *last)], states, costates)[2]
+        at_steps = picked([node for piece in pieces for node in piece.ends[:-1]] + [pieces[-1].ends[-1]])
+        raw = mapped(sweep, at_steps, raw_gradient(sweep, sent))
+        return weighted(sweep, _adams_filter, joined(sweep, [g, raw]))
+
+
+def _adams_filter(method: Method, piece: Piece) -> Stencil:
+    """From g_0, what enters at the end of each piece, and the exact gradient at t_0 .. t_N."""
+    found = adams_bashforth_filter(piece.num_steps, method.order, 1.0, piece.times, piece.index > 0)
+    first = 1 + piece.num_pieces + piece.first
+    return found.reading([0, *range(first, first + piece.num_steps + 1), 1 + piece.index])
 
 
 @dataclass(frozen=True)
 class AdamsConsistent:
-    """The adjoint equation solved down the nodes of an Adams-Bashforth solve at its own order: N + 10 more VJPs."""
+    """The adjoint equation solved down the nodes of an Adams-Bashforth solve at its own order, piece by piece.
 
+    For each piece of n steps n + 1 more VJPs at order 2, n + 4 at orders 3 and 4.
+    """
+
+    least_steps: int
     needs_costates = True
-    least_steps = 7
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """w_n (df/dtheta)_n^T p_n, interpolated to the nodes inside the start steps."""
         seen = Costates.of(backward, sent)
-        sweep, backend, ends = seen.sweep, seen.sweep.backend, seen.end_nodes
-        num_steps, order = sweep.num_steps, sweep.method.order
+        sweep, backend = seen.sweep, seen.sweep.backend
         # Rows of Python numbers, or of arrays on a traced library, where n is one.
-        places = [n / num_steps for n in range(num_steps + 1)]
-        _, nodes = backend.scan(lambda carry, row: (carry, row), (), (places, ends))
+        columns = tuple(list(column) for column in zip(*seen.spots(), strict=True))
+        _, spots = backend.scan(lambda carry, row: (carry, row), (), columns)
+        states, entering = backend.unstack(seen.states), backend.unstack(backward.ys_bar)
+        found: list[State] = []
+        # lam_n is p there only where the solve ends or begins: p goes on from piece to piece instead.
+        p = backend.zeros(backend.take(entering, 0))
+        for piece in reversed(pieces_of(sweep.method, sweep.grid.counts)):
+            first = piece.end_rows.start
 
-        def pull(n: Any, p: State) -> tuple[State, State]:
-            place, node = backend.take(nodes, n)
-            return seen.pull(place, backend.take(seen.states, n), node, p)[1:]
+            def pull(n: Any, p: State, first: int = first) -> tuple[State, State]:
+                return seen.pull(Spot(*backend.take(spots, first + n)), backend.take(states, first + n), p)[1:]
 
-        p_end = backend.take(seen.costates, num_steps)
-        g = adams_bashforth_costate(backend, pull, num_steps, WEIGHTS[order], 1.0, p_end)
-        stencil = interpolate([float(n) for n in range(num_steps + 1)], unit_times(sweep), order)
-        return weighted(sweep, stencil, g)
-
-
-def _divide(sweep: Sweep) -> Stencil:
-    method: Any = sweep.method
-    assert sweep.controls is not None
-    layout = sweep.controls.layout
-    (phase,) = layout.phases
-    places = layout.places(phase)
-    nodes = [
-        [following if place is None else base + place for place in places]
-        for base, following in itertools.pairwise(layout.bases)
-    ]
-    return divide([1.0] * sweep.num_steps, method.tableau.floats.b[: len(method.c)], nodes)
+            p = backend.linear_combination(p, 1.0, (1.0,), (backend.take(entering, piece.index + 1),))
+            rows, p = adams_bashforth_costate(backend, pull, piece.num_steps, WEIGHTS[sweep.method.order], 1.0, p)
+            found.insert(0, rows)
+        return weighted(sweep, _from_ends, joined(sweep, found))
 
 
-def _filter(sweep: Sweep) -> Stencil:
-    edges = [float(n) for n in range(sweep.num_steps + 1)]
-    return reconstruct(edges, unit_times(sweep), sweep.method.order)
+def _from_ends(method: Method, piece: Piece) -> Stencil:
+    return at_nodes(piece, picked(range(piece.num_steps + 1)), method.order).reading(piece.end_rows)
 
 
-def _adams_filter(sweep: Sweep) -> Stencil:
-    return adams_bashforth_filter(sweep.num_steps, sweep.method.order, 1.0, unit_times(sweep))
+def _of_runge_kutta(method: RungeKutta) -> dict[str, Any]:
+    two_nodes = 2 if set(method.c) == {0.0} else 1  # without two there are no weights
+    has_inner_nodes = any(c not in (0.0, 1.0) for c in method.c)
+    end_nodes = max(2, math.ceil(method.order / 2)) if has_inner_nodes else 1
+    return {
+        "consistent": Consistent(max(two_nodes, end_nodes - int(1.0 in method.c))),
+        "filter": StepFilter(max(two_nodes, method.order)),
+        "divide": Divide(two_nodes),
+    }
+
+
+def _of_leapfrog(method: Leapfrog) -> dict[str, Any]:
+    by_euler = method.start_method == "euler"
+    consistent = StraightThrough(1 if by_euler else 3)
+    if method.is_smoothed:  # its exact gradient does not oscillate but at the nodes of a start step with other weights
+        return {"none": NoCorrection()} if by_euler else {"consistent": consistent}
+    found = {"consistent": consistent, "filter": LeapfrogMap("filter", 4 if by_euler else 5)}
+    if by_euler:
+        found["filter_descent"] = LeapfrogMap("filter_descent", 2)
+    return {**found, "adjoint_average": AdjointAverage(2)}
 
 
 def _corrections(method: Method) -> dict[str, Any]:
     """The corrections a method has, by name; the first is what ``"auto"`` picks."""
-    order = method.order
     if isinstance(method, RungeKutta):
-        two_nodes = 2 if set(method.c) == {0.0} else 1  # without two there are no weights
-        has_inner_nodes = any(c not in (0.0, 1.0) for c in method.c)
-        end_nodes = max(2, math.ceil(order / 2)) if has_inner_nodes else 1
-        return {
-            "consistent": Consistent(max(two_nodes, end_nodes - int(1.0 in method.c))),
-            "filter": StepMap(_filter, max(two_nodes, order)),
-            "divide": NodeMap(_divide, two_nodes),
-        }
-    if isinstance(method, Leapfrog) and method.start_method == "euler":
-        if method.ending != "plain":
-            return {"none": NoCorrection()}  # its exact gradient does not oscillate
-        return {
-            "consistent": OfLeapfrog(StraightThrough()),
-            "filter": OfLeapfrog(NodeMap(lambda sweep: leapfrog_filter(sweep.num_steps, 1.0), 4)),
-            "filter_descent": OfLeapfrog(NodeMap(lambda sweep: leapfrog_filter_descent(sweep.num_steps, 1.0), 2)),
-            "adjoint_average": OfLeapfrog(AdjointAverage()),
-        }
+        return _of_runge_kutta(method)
+    if isinstance(method, Leapfrog):
+        return _of_leapfrog(method)
     if isinstance(method, AdamsBashforth):
-        return {"consistent": AdamsConsistent(), "filter": AdamsFilter(order * order + order - 1)}
+        order = method.order
+        return {"consistent": AdamsConsistent(order - 1), "filter": AdamsFilter(order * order + order - 1)}
     return {}
 
 
@@ -297,7 +273,8 @@ def find_correction(where: str, correction: str, sweep: Sweep) -> Correction:
     legal: dict[str, Any] = {"none": NoCorrection()} if correction == "none" else _corrections(method)
     name = next(iter(legal), "none") if correction == "auto" else correction
     if name not in legal:
-        kind, names = (repr(method.name), {"none", "auto", *legal}) if legal else (method, {"none"})
+        is_named = legal and not (isinstance(method, Leapfrog) and method != Leapfrog())
+        kind, names = repr(method.name) if is_named else method, {"none", "auto", *legal} if legal else {"none"}
         raise unknown_name(where, f"correction for method {kind}", correction, names)
     if name == "none":
         return NoCorrection()
@@ -307,17 +284,15 @@ def find_correction(where: str, correction: str, sweep: Sweep) -> Correction:
             f"{where}: correction {name!r} must have controls at nodes; got {got}. Give controls with "
             'sampling="nodes", or use correction="none".'
         )
-    if len(sweep.grid.counts) != 1:
+    found, counts = legal[name], sweep.grid.counts
+    if min(counts) < found.least_steps:
+        between = " between neighbouring ts" if len(counts) > 1 else ""
+        others = [key for key, other in legal.items() if key != "none" and other.least_steps <= min(counts)]
+        instead = f', or correction="{others[0]}"' if others else ""
         raise InputError(
-            f"{where}: correction {name!r} must have a loss of the last state alone, and so two ts; got "
-            f'{len(sweep.grid.counts) + 1}. Leave out the ts between, or use correction="none".'
+            f"{where}: correction {name!r} for method {method.name!r} must have at least {found.least_steps} "
+            f"steps{between}; got {min(counts)}. Take more steps{instead}."
         )
-    found = legal[name]
-    if sweep.num_steps < found.least_steps:
-        raise InputError(
-            f"{where}: correction {name!r} for method {method.name!r} must have at least {found.least_steps} steps; "
-            f"got {sweep.num_steps}. Take more steps."
-        )
-    if isinstance(found, NodeMap):
-        found.make(sweep)  # refuses weights that are zero now, not in the backward pass
+    if isinstance(found, Divide):
+        node_map(_divide, method, counts)  # refuses weights that are zero now, not in the backward pass
     return found

@@ -6,33 +6,38 @@
 corrections are linear maps of rows (``Stencil``, applied by ``apply_stencil``), made from Python numbers; where only an
 array knows the step size, make the map for h = 1 and divide by h. Step sizes are negative where time decreases.
 
-Those for Runge-Kutta methods are ``reconstruct`` (filter) and ``hermite`` (consistent), in ``stencils``.
+Those for Runge-Kutta methods are ``reconstruct`` (filter) and ``hermite`` (consistent), in ``stencils``, those for
+Adams-Bashforth methods in ``adams_corrections``. All hold between two times at which the loss reads the state; where it
+does so at more than two, for each piece between neighbouring ones.
 
 Source: after Xu, Chen, Li 2023, arXiv 2306.02192, who treat leapfrog and two-stage Runge-Kutta methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from .errors import InputError
-from .protocols import Array, Backend, State, Time
-from .stencils import Stencil, check_count, check_times, interpolate, make_stencil, widened
+from .protocols import Array, State
+from .stencils import Stencil, check_count, check_times, make_stencil, widened
 
 
-def leapfrog_filter(num_steps: int, h: float) -> Stencil:
+def leapfrog_filter(num_steps: int, h: float, first: float = 0.5) -> Stencil:
     """Map raw gradients of leapfrog with an Euler start to g_n; order 2 at every node.
 
-        g_n = (G_{n-1} + 2 G_n + G_{n+1}) / 4,   g_0 = (2 G_0 + 3 G_1 - G_3) / 4,   g_N = (3 G_{N-1} - G_{N-3}) / 4
+        g_n = (G_{n-1} + 2 G_n + G_{n+1}) / 4
+        g_0 = (2 G_0 + 3 G_1 - G_3) / 4,   g_N = (2 G_N + 3 G_{N-1} - G_{N-3}) / 4
 
-    with G_0 = raw_0 / (h / 2), since the Euler step weighs half, and G_N = 0. For gradients of z_N, not of Gragg's
-    smoothed end, which need no filter.
+    with G_0 = raw_0 / (h / 2), since the Euler step weighs half. Where the solve ends, G_N = 0; where the loss reads
+    the state and the solve goes on, G_N holds what comes from later times, and g_N is the value before the jump. For
+    gradients of z_N, not of Gragg's smoothed end, which need no filter.
 
     Args:
         num_steps: N >= 4.
         h: the step size, not zero.
+        first: the weight of the first node, in h: 1/2 for the Euler start, 1 for a piece that follows another one.
 
     Returns:
         The map from the N + 1 rows raw_0 .. raw_N to g_0 .. g_N.
@@ -45,13 +50,13 @@ def leapfrog_filter(num_steps: int, h: float) -> Stencil:
         (1.0, 2.0, 1.0)
     """
     check_count("leapfrog_filter", "num_steps", num_steps, 4)
-    return _leapfrog(num_steps, h, {0: {0: 2, 1: 3, 3: -1}, num_steps: {num_steps - 1: 3, num_steps - 3: -1}})
+    return _leapfrog(num_steps, h, {0: {0: 2, 1: 3, 3: -1}, num_steps: _filter_end(num_steps)}, first)
 
 
-def leapfrog_filter_descent(num_steps: int, h: float) -> Stencil:
+def leapfrog_filter_descent(num_steps: int, h: float, first: float = 0.5) -> Stencil:
     """Map raw gradients of leapfrog with an Euler start to g_n against which the discrete loss does not increase.
 
-        g_n = (G_{n-1} + 2 G_n + G_{n+1}) / 4,   g_0 = (G_0 + G_1) / 2,   g_N = G_{N-1} / 2
+        g_n = (G_{n-1} + 2 G_n + G_{n+1}) / 4,   g_0 = (G_0 + G_1) / 2,   g_N = (G_{N-1} + G_N) / 2
 
     Order 2 inside, 1 at both ends. Positive semidefinite in the inner product of the trapezoid rule, whose weights w
     are ``leapfrog_weights``: sum_n w_n g_n . G_n = sum_n g_n . raw_n >= 0 for h > 0.
@@ -59,6 +64,7 @@ def leapfrog_filter_descent(num_steps: int, h: float) -> Stencil:
     Args:
         num_steps: N >= 2.
         h: the step size, not zero.
+        first: as for ``leapfrog_filter``.
 
     Returns:
         The map from the N + 1 rows raw_0 .. raw_N to g_0 .. g_N.
@@ -71,15 +77,16 @@ def leapfrog_filter_descent(num_steps: int, h: float) -> Stencil:
         (1.0, 0.5, 0.0)
     """
     check_count("leapfrog_filter_descent", "num_steps", num_steps, 2)
-    return _leapfrog(num_steps, h, {0: {0: 2, 1: 2}, num_steps: {num_steps - 1: 2}})
+    ends = {0: {0: 2, 1: 2}, num_steps: {num_steps - 1: 2, num_steps: 2}}
+    return _leapfrog(num_steps, h, ends, first)
 
 
 def leapfrog_filter_any_start(num_steps: int, h: float) -> Stencil:
-    """Map raw gradients of leapfrog, started by a method with theta leaves of its own, to g_n; order 2 at every node.
+    """Map raw gradients of leapfrog, started by any one-step method, to g_n; order 2 at every node.
 
         g_1 = (2 G_1 + 3 G_2 - G_4) / 4,   g_0 = (3 G_1 + 4 G_2 - G_3 - 2 G_4) / 4,   the rest as ``leapfrog_filter``
 
-    No gradient of the start step may be in raw_1 .. raw_N: a stage at its end must not read the control of t_1.
+    No gradient of the start step may be in raw_1 .. raw_N: if it has a stage at t_1, without what that one sends.
 
     Args:
         num_steps: N >= 5.
@@ -97,14 +104,18 @@ def leapfrog_filter_any_start(num_steps: int, h: float) -> Stencil:
     """
     check_count("leapfrog_filter_any_start", "num_steps", num_steps, 5)
     start = {0: {1: 3, 2: 4, 3: -1, 4: -2}, 1: {1: 2, 2: 3, 4: -1}}
-    return _leapfrog(num_steps, h, {**start, num_steps: {num_steps - 1: 3, num_steps - 3: -1}})
+    return _leapfrog(num_steps, h, {**start, num_steps: _filter_end(num_steps)}, 0.5)
 
 
-def _leapfrog(num_steps: int, h: float, ends: Mapping[int, Mapping[int, float]]) -> Stencil:
+def _filter_end(num_steps: int) -> dict[int, float]:
+    return {num_steps: 2, num_steps - 1: 3, num_steps - 3: -1}
+
+
+def _leapfrog(num_steps: int, h: float, ends: Mapping[int, Mapping[int, float]], first: float) -> Stencil:
     """The inner rows and the given ones, whose weights are those of 4 G_n."""
     inner = {n: {n - 1: 1, n: 2, n + 1: 1} for n in range(1, num_steps)}
     rows = {**inner, **ends}
-    scales = {0: 2 / (4 * h)}
+    scales = {0: 1 / (4 * h * first)}
     return make_stencil(
         {m: weight * scales.get(m, 1 / (4 * h)) for m, weight in rows[n].items()} for n in range(num_steps + 1)
     )
@@ -131,30 +142,47 @@ def leapfrog_weights(num_steps: int, h: float) -> tuple[float, ...]:
     return (h / 2, *[h] * (num_steps - 1), h / 2)
 
 
-def leapfrog_adjoint_average(num_steps: int) -> Stencil:
+def leapfrog_adjoint_average(*counts: int) -> Stencil:
     """Map leapfrog's adjoints lam_0 .. lam_N to p_n, so that g_n = (df/dtheta)_n^T p_n is of order 2 at every node.
 
         p_n = (lam_n + 2 lam_{n+1} + lam_{n+2}) / 2,   p_0 = lam_0,   p_N = lam_N,   lam_{N+1} = 0
 
-    lam_n is the total derivative dL/dz_n: lam_n = lam_{n+2} + 2 h J_n^T lam_{n+1}. Any start step.
+    lam_n is the total derivative dL/dz_n: lam_n = lam_{n+2} + 2 h J_n^T lam_{n+1}. Any start step. Where the loss reads
+    z_n between two pieces, the rows hold both lam_n, without its cotangent, and lam_n^- with it. Then p_n takes lam_n
+    at its own place and lam^- ahead, and p_n^- = p_n + lam_n^- - lam_n.
 
     Args:
-        num_steps: N >= 2.
+        counts: the number of steps of every piece, N >= 2 in all.
 
     Returns:
-        The map from N + 1 rows to N + 1 rows; N + 1 VJPs of the field turn them into g_n.
+        The map of the rows lam_0 .. lam_n of the pieces, one after the other, the last of each being lam^-, to as many
+        rows p; a VJP of the field for each turns them into g_n.
 
     Raises:
-        InputError: num_steps is not an integer >= 2.
+        InputError: the steps are not integers, or not two in all.
 
     Example:
         >>> leapfrog_adjoint_average(2).weights
         ((1.0, 0.0), (0.5, 1.0), (1.0, 0.0))
     """
-    check_count("leapfrog_adjoint_average", "num_steps", num_steps, 2)
-    inner = [{n: 0.5, n + 1: 1.0, n + 2: 0.5} for n in range(1, num_steps - 1)]
-    last = {num_steps - 1: 0.5, num_steps: 1.0}
-    return make_stencil([{0: 1.0}, *inner, last, {num_steps: 1.0}])
+    check_count("leapfrog_adjoint_average", "num_steps", sum(counts), 2)
+    here: list[int] = []  # the row of lam_n
+    ahead: list[int] = []  # the row of lam_n^-, the same where there is no jump
+    for count in counts:
+        start = ahead[-1] + 1 if ahead else 0
+        here[-1:] = range(start, start + count + 1)
+        ahead += range(start + bool(ahead), start + count + 1)
+    after = [
+        {here[n]: 0.5, **{ahead[m]: w for m, w in ((n + 1, 1.0), (n + 2, 0.5)) if m < len(here)}}
+        for n in range(len(here))
+    ]
+    after[0], after[-1] = {0: 1.0}, {ahead[-1]: 1.0}
+    rows: list[dict[int, float]] = []
+    for n, p in enumerate(after):
+        if ahead[n] != here[n]:
+            rows.append({**p, ahead[n]: 1.0, here[n]: p[here[n]] - 1.0})
+        rows.append(p)
+    return make_stencil(rows)
 
 
 def divide(steps: Sequence[float], b: Sequence[float], nodes: Sequence[Sequence[int]] | None = None) -> Stencil:
@@ -198,113 +226,6 @@ def divide(steps: Sequence[float], b: Sequence[float], nodes: Sequence[Sequence[
                 "filter, which needs no weights."
             )
     return Stencil(tuple((row,) for row in rows), tuple((1 / weights[row],) for row in rows))
-
-
-def adams_bashforth_filter(num_steps: int, order: int, h: float, places: Sequence[float] | None = None) -> Stencil:
-    """Map raw gradients of the Adams-Bashforth method of order k, and the end values of g, to g; order k everywhere.
-
-    raw_n / h is of order k for n = k .. N - k (k - 1) - 1 and stays; the rest is interpolated by polynomials of degree
-    k - 1 through these and g_0 = (df/dtheta)_0^T lam_0, g_N = (df/dtheta)_N^T lam_N, lam_n = dL/dz_n. The gradients of
-    the k - 1 start steps, by any method of order >= k - 1, are not read.
-
-    Args:
-        num_steps: N >= k^2 + k - 1.
-        order: k >= 2.
-        h: the step size, not zero.
-        places: where g is wanted, in steps from t_0; by default 0 .. N.
-
-    Returns:
-        The map from the N + 3 rows g_0, raw_0 .. raw_N, g_N to one row for each place.
-
-    Raises:
-        InputError: order is not an integer >= 2, or num_steps not one >= k^2 + k - 1.
-
-    Example:
-        >>> adams_bashforth_filter(5, 2, 0.5).indices[:3]
-        ((0, 3), (0, 3), (3, 7))
-        >>> adams_bashforth_filter(5, 2, 0.5).weights[:3]
-        ((1.0, 0.0), (0.5, 1.0), (2.0, 0.0))
-    """
-    check_count("adams_bashforth_filter", "order", order, 2)
-    check_count("adams_bashforth_filter", "num_steps", num_steps, order * order + order - 1)
-    kept = range(order, num_steps - order * (order - 1))
-    rows = [0, *(n + 1 for n in kept), num_steps + 2]
-    scales = [1.0, *[1 / h] * len(kept), 1.0]
-    between = interpolate([0, *kept, num_steps], range(num_steps + 1) if places is None else places, order)
-    terms = (zip(*term, strict=True) for term in zip(between.indices, between.weights, strict=True))
-    return make_stencil({rows[j]: scales[j] * weight for j, weight in term} for term in terms)
-
-
-Pull = Callable[[Any, State], tuple[State, State]]
-"""(n, p) -> (J_n^T p, row): the VJP of the field at node n, and what is wanted of it, such as (df/dtheta)_n^T p."""
-
-_TAIL = 6
-
-
-def adams_bashforth_costate(
-    backend: Backend, pull: Pull, num_steps: int, weights: Sequence[float], h: Time, p_end: State
-) -> State:
-    """Solve p' = -J^T p down the nodes of an Adams-Bashforth solve at its own order, and keep a row of every node.
-
-    p_N = p_end; the classical Runge-Kutta method takes three steps of 2 h, cubic Hermite interpolation gives the odd
-    nodes between them, and then p_n = p_{n+1} + h sum_j beta_j J_{n+1+j}^T p_{n+1+j}.
-
-    Args:
-        backend: the array library's operations; the long part is one ``scan``.
-        pull: (n, p) -> (J_n^T p, row), leaves of p's shapes and dtypes, and any tuple of arrays; n is a Python integer
-            or, on traced libraries, an array. For g let row be (df/dtheta)_n^T p, from the same VJP.
-        num_steps: N >= 7.
-        weights: beta_0 .. beta_{k-1}, 1 <= k <= 4; to order 4 the start limits nothing.
-        h: the step size.
-        p_end: dL/dz(T), lam_N of the solve.
-
-    Returns:
-        The rows of p_0 .. p_N, stacked along a new leading axis.
-
-    Raises:
-        InputError: num_steps is not an integer >= 7.
-
-    Cost: N + 10 calls of pull; holds k slopes and the rows.
-
-    Example:
-        >>> import numpy as np
-        >>> from janode.backends.registry import find_backend
-        >>> pull = lambda n, p: ((0.5 * p[0],), p)  # z' = z / 2, and p itself is wanted
-        >>> (p,) = adams_bashforth_costate(find_backend("numpy"), pull, 16, (1.5, -0.5), 1 / 16, (np.ones(1),))
-        >>> float(p[0, 0])  # exp(1/2)
-        1.648...
-    """
-    check_count("adams_bashforth_costate", "num_steps", num_steps, _TAIL + 1)
-
-    def combine(base: State, coefficients: Sequence[float], *terms: State) -> State:
-        return backend.linear_combination(base, h, coefficients, terms)
-
-    def take_two_steps(carry: Any, xs: Any) -> tuple[Any, tuple[()]]:
-        p, slopes, rows = carry
-        (n,) = xs
-        k1 = slopes[0]
-        k2, _ = pull(n - 1, combine(p, (1.0,), k1))
-        k3, _ = pull(n - 1, combine(p, (1.0,), k2))
-        k4, _ = pull(n - 2, combine(p, (2.0,), k3))
-        p_next = combine(p, (1 / 3, 2 / 3, 2 / 3, 1 / 3), k1, k2, k3, k4)
-        slope_next, row_next = pull(n - 2, p_next)
-        mean = backend.linear_combination(None, 0.5, (1.0, 1.0), (p, p_next))
-        slope_between, row_between = pull(n - 1, combine(mean, (0.25, -0.25), k1, slope_next))
-        rows = backend.put(backend.put(rows, n - 1, row_between), n - 2, row_next)
-        return (p_next, (slope_next, slope_between, *slopes)[: len(slopes)], rows), ()
-
-    def take_step(carry: Any, xs: Any) -> tuple[Any, tuple[()]]:
-        p, slopes, rows = carry
-        (n,) = xs
-        p = combine(p, weights, *slopes)
-        slope, row = pull(n, p)
-        return (p, (slope, *slopes[:-1]), backend.put(rows, n, row)), ()
-
-    slope, row = pull(num_steps, p_end)
-    carry: Any = (p_end, (slope,) * len(weights), backend.buffer(num_steps + 1, row))
-    carry, _ = backend.scan(take_two_steps, carry, ([num_steps, num_steps - 2, num_steps - 4],))
-    carry, _ = backend.scan(take_step, carry, (list(range(num_steps - _TAIL)),), reverse=True)
-    return backend.stack(carry[2])
 
 
 def trapezoid_weights(times: Sequence[float]) -> tuple[float, ...]:

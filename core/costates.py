@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .adjoint import Backward
-from .control_gradients import as_row, joined, num_leaves, picked, stacked
+from .control_gradients import as_row, joined, num_leaves, phase_arrays
+from .pieces import end_rows, picked, pieces_of
 from .protocols import Carry, Moment, State
 from .records import Nothing
 from .stencils import apply_stencil
@@ -20,33 +22,58 @@ class _States(Nothing):
         return super().advance(sweep, carry, moment)[0], sweep.method.output(carry)
 
 
+class Spot(NamedTuple):
+    """A place where the field is pulled back: a node, its interval, and where in it, as a part of it."""
+
+    interval: Any
+    place: Any
+    share: Any
+    """One step, as a part of the interval."""
+    node: Any
+
+
 @dataclass(frozen=True)
 class Costates:
-    """States and cotangents at t_0 .. t_N, and the VJPs of the field there."""
+    """States and cotangents at t_0 .. t_N, for every piece between neighbouring ts at both of its ends.
+
+    The rows of a piece follow those of the one before. Its last cotangent is that of the state there with all that
+    enters at this time, the first of the next piece that without.
+    """
 
     sweep: Sweep
-    states: Any
-    """Buffer of z_0 .. z_N."""
-    costates: Any
-    """Buffer of lam_0 .. lam_N."""
+    states: State
+    costates: State
 
     @classmethod
     def of(cls, backward: Backward, sent: Any) -> Costates:
         """Runs the solve once more for its states; the cotangents were sent by the backward pass."""
         sweep, backend = backward.sweep, backward.sweep.backend
         outputs, records, _ = sweep.advance(backward.y0, _States())
-        states = [backend.stack(rows) for rows in records] + [as_row(backend.take(outputs, 1))]
+        last = as_row(backend.take(outputs, sweep.num_times - 1))
+        states = joined(sweep, [*(backend.stack(rows) for rows in records), last])
         sizes = [len(phase.stepper.c) * num_leaves(sweep) for phase in sweep.method.phases(sweep.num_steps)]
-        costates = [arrays[size:] for arrays, size in zip(stacked(sweep, sent), sizes, strict=True)]
-        costates.append(as_row(backend.take(backend.unstack(backward.ys_bar), 1)))
-        return cls(sweep, backend.unstack(joined(sweep, states)), backend.unstack(joined(sweep, costates)))
+        sent_costates = [arrays[size:] for arrays, size in zip(phase_arrays(sweep, sent), sizes, strict=True)]
+        costates = joined(sweep, [*sent_costates, tuple(leaf[1:, ...] for leaf in backward.ys_bar)])
+        rows = end_rows(sweep.grid.counts)
+        if rows is not None:
+            states = apply_stencil(backend.xp, rows[0], states)
+            costates = apply_stencil(backend.xp, rows[1], costates)
+        return cls(sweep, states, costates)
 
-    def pull(self, place: Any, z: State, node: Any, lam: State) -> tuple[State, State, State]:
-        """(h f, h J^T lam, h (df/dtheta)^T lam) at one node, ``place`` being its part of the whole interval."""
+    def spots(self) -> list[Spot]:
+        """Where the rows lie, but for t_N where there is no node."""
+        found = []
+        for piece in pieces_of(self.sweep.method, self.sweep.grid.counts):
+            share = 1.0 / piece.num_steps
+            found += [Spot(piece.index, n / piece.num_steps, share, node) for n, node in enumerate(piece.ends)]
+        return found
+
+    def pull(self, spot: Spot, z: State, lam: State) -> tuple[State, State, State]:
+        """(h f, h J^T lam, h (df/dtheta)^T lam) at one node."""
         sweep, backend = self.sweep, self.sweep.backend
         assert sweep.controls is not None
-        t, h = sweep.grid.place(sweep.ts, 0, place, 1 / sweep.num_steps)
-        theta = sweep.theta + backend.take(sweep.controls.nodes, node)
+        t, h = sweep.grid.place(sweep.ts, spot.interval, spot.place, spot.share)
+        theta = sweep.theta + backend.take(sweep.controls.nodes, spot.node)
         stage = sweep.field.linearize(backend.time(t, z[sweep.clock]), z, theta)
         f = stage.f
         _, z_bar, theta_bar = stage.pull(lam)
@@ -56,32 +83,23 @@ class Costates:
         )
         return slope, minus_costate_slope, g
 
-    @property
-    def end_nodes(self) -> list[int]:
-        """The nodes at t_0, t_1, ...: at t_N too if there is one."""
-        assert self.sweep.controls is not None
-        layout = self.sweep.controls.layout
-        return [node for node in layout.bases if node < layout.num_nodes]
+    def rows(self, places: Sequence[int]) -> tuple[State, State]:
+        """States and cotangents at some of the rows."""
+        xp = self.sweep.backend.xp
+        states, costates = (apply_stencil(xp, picked(places), rows) for rows in (self.states, self.costates))
+        return states, costates
 
-    def at(self, steps: list[int]) -> Any:
-        """Buffer of h g at t_n for these n."""
-        backend, ends = self.sweep.backend, self.end_nodes
-        states, costates = (
-            backend.unstack(apply_stencil(backend.xp, picked(steps), backend.stack(rows)))
-            for rows in (self.states, self.costates)
-        )
-        return backend.unstack(self.pull_all([float(n) for n in steps], [ends[n] for n in steps], states, costates)[2])
-
-    def pull_all(self, times: list[float], nodes: list[int], states: Any, costates: Any) -> tuple[State, State, State]:
-        """``pull`` at the nodes at these times, counted in steps; stacked."""
-        backend, count = self.sweep.backend, len(self.sweep.backend.take(states, 0))
-        places = [t / self.sweep.num_steps for t in times]
+    def pull_all(self, spots: Sequence[Spot], states: State, costates: State) -> tuple[State, State, State]:
+        """``pull`` at every spot, from one row of states and cotangents for each; stacked."""
+        backend, count = self.sweep.backend, len(states)
+        z_rows, lam_rows = backend.unstack(states), backend.unstack(costates)
 
         def body(carry: Any, row: Any) -> tuple[Any, State]:
-            place, node, i = row
-            parts = self.pull(place, backend.take(states, i), node, backend.take(costates, i))
+            *spot, i = row
+            parts = self.pull(Spot(*spot), backend.take(z_rows, i), backend.take(lam_rows, i))
             return carry, parts[0] + parts[1] + parts[2]
 
-        _, rows = backend.scan(body, (), (places, nodes, list(range(len(times)))))
+        columns = [list(column) for column in zip(*spots, strict=True)]
+        _, rows = backend.scan(body, (), (*columns, list(range(len(spots)))))
         arrays = backend.stack(rows)
         return arrays[:count], arrays[count : 2 * count], arrays[2 * count :]

@@ -16,7 +16,7 @@ from .protocols import Backend, Carry, Phase, State, Stepper, StepPullRequests, 
 from .runge_kutta import RungeKutta, mean_slope
 from .tableaus import TABLEAUS
 
-ENDINGS = ("plain", "smoothed", "straight_through")
+ENDINGS = ("plain", "smoothed")
 
 WEIGHTS: dict[int, tuple[float, ...]] = {
     2: (3 / 2, -1 / 2),
@@ -86,43 +86,61 @@ class _LeapfrogStep:
 
 
 @dataclass(frozen=True)
-class _LeapfrogEnd:
-    """The last step with Gragg's smoothing S = (z_N + z_{N-1} + h f(t_N, z_N)) / 2.
+class _SmoothedStart:
+    """The first step of a solve that looks one step ahead: (z_0, z_0, z_0) -> (z_0, z_1, z_2)."""
 
-    The pullback is that of (z_{N-2}, z_{N-1}) -> (z_{N-1}, S). The step itself gives S, or z_N where the smoothing is
-    only straight through; then the second field value goes unused.
-    """
-
-    gives_smoothed: bool
-    c = (0.0, 1.0)
-    c_back = (0.0,)
+    one_step: RungeKutta
+    c_back = ()
+    inverse = "exact"
 
     @property
-    def inverse(self) -> str | None:
-        return None if self.gives_smoothed else "exact"
+    def c(self) -> tuple[float, ...]:
+        return (*self.one_step.c, 1.0)
 
     def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
-        before, now = carry
-        k = yield now
-        last = ops.linear_combination(before, h, (2.0,), (k,))
-        end = yield last
-        if not self.gives_smoothed:
-            return now, last
-        half = ops.linear_combination(None, 0.5, (1.0, 1.0), (last, now))
-        return now, ops.linear_combination(half, h, (0.5,), (end,))
+        z = carry[2]
+        (following,) = yield from self.one_step.step(ops, (z,), h)
+        k = yield following
+        return z, following, ops.linear_combination(z, h, (2.0,), (k,))
 
     def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
-        now_bar, smoothed_bar = carry_bar
-        half = ops.linear_combination(None, 0.5, (1.0,), (smoothed_bar,))
-        end_v = ops.linear_combination(None, h, (1.0,), (half,))
-        end_f, y_bar = yield 1, end_v
-        last_bar = _sum(ops, half, y_bar)
-        v = ops.linear_combination(None, h, (2.0,), (last_bar,))
-        f, y_bar = yield 0, v
-        return (last_bar, _sum(ops, now_bar, half, y_bar)), mean_slope(ops, h, [(v, f), (end_v, end_f)])
+        z_bar, following_bar, ahead_bar = carry_bar
+        v = ops.linear_combination(None, h, (2.0,), (ahead_bar,))
+        f, y_bar = yield len(self.one_step.c), v
+        (lam,), h_bar = yield from self.one_step.step_vjp(ops, (_sum(ops, following_bar, y_bar),), h)
+        rest = mean_slope(ops, h, [(v, f)])
+        total = None if h_bar is None or rest is None else h_bar + rest
+        return (ops.zeros(lam), ops.zeros(lam), _sum(ops, lam, z_bar, ahead_bar)), total
 
     def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
-        return _leap_back(ops, carry, h)
+        yield from ()
+        return (carry[0],) * 3
+
+
+@dataclass(frozen=True)
+class _SmoothedStep:
+    """(z_{n-1}, z_n, z_{n+1}) -> (z_n, z_{n+1}, z_{n+2})."""
+
+    c = (1.0,)
+    c_back = (0.0,)
+    inverse = "exact"
+
+    def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        _, now, following = carry
+        k = yield following
+        return now, following, ops.linear_combination(now, h, (2.0,), (k,))
+
+    def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
+        now_bar, following_bar, ahead_bar = carry_bar
+        v = ops.linear_combination(None, h, (2.0,), (ahead_bar,))
+        f, y_bar = yield 0, v
+        pulled = _sum(ops, now_bar, ahead_bar), _sum(ops, following_bar, y_bar)
+        return (ops.zeros(v), *pulled), mean_slope(ops, h, [(v, f)])
+
+    def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
+        now, following, _ = carry
+        before, _ = yield from _leap_back(ops, (now, following), h)
+        return before, now, following
 
 
 @dataclass(frozen=True)
@@ -130,9 +148,11 @@ class Leapfrog:
     """The two-step midpoint rule on the carry (z_{n-1}, z_n). One field evaluation per step; order 2.
 
     Args:
-        start: the name of the Runge-Kutta method of the first step.
-        ending: ``"plain"`` returns z_N; ``"smoothed"`` returns Gragg's S at the last time, whose exact gradient with
-            respect to controls does not oscillate; ``"straight_through"`` returns z_N with the gradient of S.
+        start_method: the name of the Runge-Kutta method of the first step.
+        ending: ``"plain"`` returns z_n at the times asked for; ``"smoothed"`` returns there Gragg's
+            S_n = (z_n + z_{n-1} + h f(t_n, z_n)) / 2, whose exact gradient with respect to controls does not oscillate.
+            The carry then looks one step ahead, as S_n = (z_{n-1} + 2 z_n + z_{n+1}) / 4, at one evaluation more in
+            all; controls must be at nodes.
 
     Source: Gragg 1965, doi 10.1137/0702030, for the smoothing.
     """
@@ -152,36 +172,42 @@ class Leapfrog:
             )
         _check_start("Leapfrog", self.start_method, 1)
 
+    @property
+    def is_smoothed(self) -> bool:
+        """Whether it returns Gragg's S_n."""
+        return self.ending == "smoothed"
+
     def phases(self, num_steps: int) -> tuple[Phase, ...]:
-        """The start step, the last step, and the steps between them: the same for every ending."""
-        if num_steps < 2 and self.ending != "plain":
-            raise InputError(
-                f"Leapfrog: a smoothed ending must have at least 2 steps; got {num_steps}. Take more steps."
-            )
-        last: Stepper = _LeapfrogStep() if self.ending == "plain" else _LeapfrogEnd(self.ending == "smoothed")
-        start = Phase(_LeapfrogStart(RungeKutta(TABLEAUS[self.start_method])), 1)
-        following = (Phase(_LeapfrogStep(), num_steps - 2), Phase(last, min(1, num_steps - 1)))
-        return (start, *(phase for phase in following if phase.num_steps > 0))
+        """The start step, and the steps that follow."""
+        one_step = RungeKutta(TABLEAUS[self.start_method])
+        start: Stepper = _SmoothedStart(one_step) if self.is_smoothed else _LeapfrogStart(one_step)
+        step: Stepper = _SmoothedStep() if self.is_smoothed else _LeapfrogStep()
+        return (Phase(start, 1), *((Phase(step, num_steps - 1),) if num_steps > 1 else ()))
 
     def start(self, y0: State) -> Carry:
-        """The carry before the first step, which does not read its first entry."""
-        return y0, y0
+        """The carry before the first step, which reads its last entry alone."""
+        return (y0,) * (3 if self.is_smoothed else 2)
 
     def output(self, carry: Carry) -> State:
-        """The newest state."""
-        return carry[1]
+        """The newest state, or S_n."""
+        if not self.is_smoothed:
+            return carry[1]
+        return tuple([0.5 * now + 0.25 * (old + new) for old, now, new in zip(*carry, strict=True)])
 
     def output_vjp(self, carry_bar: Carry, y_bar: State, ops: Backend) -> Carry:
         """carry_bar with the cotangent of the output added."""
-        return carry_bar[0], _sum(ops, carry_bar[1], y_bar)
+        if not self.is_smoothed:
+            return carry_bar[0], _sum(ops, carry_bar[1], y_bar)
+        weighted = zip(carry_bar, (0.25, 0.5, 0.25), strict=True)
+        return tuple([ops.linear_combination(bar, 1.0, (weight,), (y_bar,)) for bar, weight in weighted])
 
     def carry_zeros(self, zeros: State) -> Carry:
         """The cotangent of a carry nothing depends on."""
-        return zeros, zeros
+        return (zeros,) * (3 if self.is_smoothed else 2)
 
     def start_vjp(self, carry_bar: Carry) -> State:
         """The cotangent of y0."""
-        return carry_bar[1]
+        return carry_bar[-1]
 
 
 @dataclass(frozen=True)

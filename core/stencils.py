@@ -45,6 +45,21 @@ class Stencil:
         pairs = zip(factors, self.weights, strict=True)
         return Stencil(self.indices, tuple(tuple(factor * w for w in weights) for factor, weights in pairs))
 
+    def reading(self, rows: Sequence[int]) -> Stencil:
+        """The same map of other rows: it reads rows[j] where it read j."""
+        return Stencil(tuple(tuple(rows[j] for j in indices) for indices in self.indices), self.weights)
+
+    def of(self, other: Stencil) -> Stencil:
+        """The map that follows another."""
+        rows = []
+        for indices, weights in zip(self.indices, self.weights, strict=True):
+            total: dict[int, float] = {}
+            for j, weight in zip(indices, weights, strict=True):
+                for row, factor in zip(other.indices[j], other.weights[j], strict=True):
+                    total[row] = total.get(row, 0.0) + weight * factor
+            rows.append(total)
+        return make_stencil(rows)
+
 
 def make_stencil(rows: Iterable[Mapping[int, float]]) -> Stencil:
     """The map with these terms, one mapping {index: weight} for each row of the result."""
@@ -53,6 +68,20 @@ def make_stencil(rows: Iterable[Mapping[int, float]]) -> Stencil:
     filled = [term + ((term[0][0], 0.0),) * (width - len(term)) for term in terms]
     indices = tuple(tuple(index for index, _ in term) for term in filled)
     return Stencil(indices, tuple(tuple(float(weight) for _, weight in term) for term in filled))
+
+
+def joined_stencils(stencils: Sequence[Stencil]) -> Stencil:
+    """The map whose rows are those of one map after the other, all of the same rows."""
+    if len(stencils) == 1:
+        return stencils[0]
+    width = max(len(stencil.indices[0]) for stencil in stencils)
+    indices: list[tuple[int, ...]] = []
+    weights: list[tuple[float, ...]] = []
+    for stencil in stencils:
+        more = width - len(stencil.indices[0])
+        indices += [row + row[:1] * more for row in stencil.indices]
+        weights += [row + (0.0,) * more for row in stencil.weights]
+    return Stencil(tuple(indices), tuple(weights))
 
 
 def apply_stencil(xp: Any, stencil: Stencil, rows: State) -> State:

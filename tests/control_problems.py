@@ -152,3 +152,29 @@ def exact(name: str) -> Exact:
     z = _trace(lambda t, y: problem.f(y, problem.theta(t)), problem.z0, False)
     p = _trace(lambda t, y: -problem.pull(z(t), problem.theta(t), y)[0], problem.loss_bar(z(T)), True)
     return Exact(problem, z, p)
+
+
+@cache
+def fundamental(name: str) -> Callable[[Any], Array]:
+    """The matrices that take p(2) to p(t) under p' = -J^T p; t may be an array."""
+    problem, z = PROBLEMS[name], exact(name).z
+
+    def slope(t: float, y: Array) -> Array:
+        return -problem.pull(z(t), problem.theta(t), y)[0]
+
+    columns = [_trace(slope, unit, True) for unit in np.eye(len(problem.z0))]
+    return lambda t: np.stack([column(t) for column in columns], axis=-1)
+
+
+def observed_p(name: str, times: Any, bars: Any) -> Callable[[Any, bool], Array]:
+    """p(t), or p(t-), where the loss reads z at these times and bars are its cotangents there."""
+    matrix = fundamental(name)
+    ends = [np.linalg.solve(matrix(time), bar) for time, bar in zip(times, bars, strict=True)]
+
+    def evaluate(t: Any, is_before: bool) -> Array:
+        t = np.asarray(t)[..., None]
+        later = [(t < time + 1e-9) if is_before else (t < time - 1e-9) for time in times]
+        total = sum(end * is_later for end, is_later in zip(ends, later, strict=True))
+        return (matrix(t[..., 0]) @ total[..., None])[..., 0]
+
+    return evaluate

@@ -24,7 +24,7 @@ METHODS: dict[str, Any] = {
 LEAPFROGS = {
     "leapfrog": Leapfrog(),
     "leapfrog from rk4": Leapfrog("rk4"),
-    "leapfrog straight through": Leapfrog(ending="straight_through"),
+    "leapfrog smoothed": Leapfrog(ending="smoothed"),
 }
 Field = Callable[[Any, Any], Any]
 

@@ -73,9 +73,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"u": np.ones(4), "sampling": "steps", "correction": "filter"},
         r"correction 'filter' must have controls at nodes; got sampling=\"steps\"",
     ),
-    "a correction with three times": (
-        {"ts": THREE, "steps": 2, "u": np.ones(8), "correction": "auto"},
-        r"correction 'consistent' must have a loss of the last state alone, and so two ts; got 3",
+    "too few steps between times": (
+        {"ts": THREE, "steps": 3, "u": np.ones(7), "method": "leapfrog", "correction": "filter"},
+        r"correction 'filter' for method 'leapfrog' must have at least 4 steps between neighbouring ts; got 3. Take "
+        'more steps, or correction="consistent"',
     ),
     "too few steps": (
         {"u": np.ones(4), "method": "leapfrog", "steps": 3, "correction": "filter"},
@@ -83,16 +84,17 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "weights that are zero": ({"u": np.ones(8), "correction": "divide"}, r"divide: b must have no weights .* b_1 = 0"),
     "Euler's formula for another start": (
-        {"u": np.ones(6), "method": Leapfrog("midpoint"), "correction": "filter"},
-        r"correction for method Leapfrog\(start_method='midpoint', ending='plain'\) must be one of: none; got 'filter'",
+        {"u": np.ones(6), "method": Leapfrog("midpoint"), "correction": "filter_descent"},
+        r"correction for method Leapfrog\(start_method='midpoint', ending='plain'\) must be one of: filter, "
+        "adjoint_average, auto, consistent, none; got 'filter_descent'",
     ),
     "no correction to choose": (
-        {"u": np.ones(6), "method": Leapfrog("midpoint"), "correction": "auto"},
-        r"correction for method Leapfrog\(start_method='midpoint', ending='plain'\) must be one of: none; got 'auto'",
+        {"u": np.ones(5), "method": "alf", "correction": "auto"},
+        r"correction for method AsynchronousLeapfrog\(.*\) must be one of: none; got 'auto'",
     ),
     "a filter on a smoothed solve": (
         {"u": np.ones(5), "method": Leapfrog(ending="smoothed"), "correction": "filter"},
-        r"correction for method 'leapfrog' must be one of: auto, none; got 'filter'",
+        r"correction for method Leapfrog\(start_method='euler', ending='smoothed'\) must be one of: auto, none; got",
     ),
     "unequal steps": (
         {"ts": [0.0, 0.3, 1.0], "steps": 2, "u": np.ones(5), "method": "leapfrog"},

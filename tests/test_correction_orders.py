@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from janode.backends.registry import find_backend
+from janode.core.adams_corrections import adams_bashforth_costate, adams_bashforth_filter
 from janode.core.corrections import (
-    adams_bashforth_costate,
-    adams_bashforth_filter,
     divide,
     leapfrog_adjoint_average,
     leapfrog_filter,
@@ -163,7 +162,7 @@ def by_costate(order: int) -> Callable[[Run, Problem], Gradient]:
             return (z_bar,), (theta_bar,)
 
         backend = find_backend("numpy")
-        (g,) = adams_bashforth_costate(backend, pull, num_steps, BETA[order], run.h, (run.lams[-1],))
+        (g,), _ = adams_bashforth_costate(backend, pull, num_steps, BETA[order], run.h, (run.lams[-1],))
         places = [float(place) for place in run.places]
         return run.node_times, applied(interpolate(range(num_steps + 1), places, order), g)
 

@@ -14,9 +14,8 @@ import torch
 
 from janode.backends.eager import EagerBackend
 from janode.backends.registry import find_backend
+from janode.core.adams_corrections import adams_bashforth_costate, adams_bashforth_filter
 from janode.core.corrections import (
-    adams_bashforth_costate,
-    adams_bashforth_filter,
     divide,
     leapfrog_adjoint_average,
     leapfrog_filter,
@@ -77,13 +76,35 @@ def test_the_other_filter_is_not_positive_semidefinite() -> None:
 
 
 def test_the_descent_filter_has_its_stated_rows() -> None:
-    expected = np.array([[4, 2, 0, 0, 0], [2, 2, 1, 0, 0], [0, 1, 2, 1, 0], [0, 0, 1, 2, 1], [0, 0, 0, 2, 0]]) / 4
+    expected = np.array([[4, 2, 0, 0, 0], [2, 2, 1, 0, 0], [0, 1, 2, 1, 0], [0, 0, 1, 2, 1], [0, 0, 0, 2, 2]]) / 4
     assert np.array_equal(dense(leapfrog_filter_descent(4, 1.0), 5), expected)
 
 
 def test_the_adjoint_average_has_its_stated_rows() -> None:
     expected = np.array([[2, 0, 0, 0, 0], [0, 1, 2, 1, 0], [0, 0, 1, 2, 1], [0, 0, 0, 1, 2], [0, 0, 0, 0, 2]]) / 2
     assert np.array_equal(dense(leapfrog_adjoint_average(4), 5), expected)
+
+
+def test_the_adjoint_average_of_two_pieces_has_its_stated_rows() -> None:
+    """Rows: lam_0, lam_1, lam_2^-, then lam_2, lam_3, lam_4; before the jump what it adds is added."""
+    expected = np.array(
+        [
+            [2, 0, 0, 0, 0, 0],
+            [0, 1, 2, 0, 1, 0],
+            [0, 0, 2, -1, 2, 1],
+            [0, 0, 0, 1, 2, 1],
+            [0, 0, 0, 0, 1, 2],
+            [0, 0, 0, 0, 0, 2],
+        ]
+    )
+    assert np.array_equal(dense(leapfrog_adjoint_average(2, 2), 6), expected / 2)
+
+
+@pytest.mark.parametrize("make", [leapfrog_filter, leapfrog_filter_descent])
+def test_the_first_row_of_a_piece_that_follows_has_full_weight(make: Any) -> None:
+    start, following = (dense(make(5, 0.5, weight), 6) for weight in (0.5, 1.0))
+    assert np.array_equal(start[:, 0], 2.0 * following[:, 0])
+    assert np.array_equal(start[:, 1:], following[:, 1:])
 
 
 def test_leapfrog_weights_are_those_of_the_trapezoid_rule() -> None:
@@ -121,7 +142,7 @@ def test_adams_filter_is_exact_for_polynomials_and_reads_nothing_else(order: int
     g = (n - 3.0) ** (order - 1) + 2.0
     raw = np.full(num_steps + 1, 1e6)
     kept = slice(order, num_steps - order * (order - 1))
-    raw[kept] = h * g[kept]
+    raw[kept], raw[-1] = h * g[kept], 0.0
     places = [*n, 0.5, 1.25]
     matrix = dense(adams_bashforth_filter(num_steps, order, h, places), num_steps + 3)
     expected = [*g, *((np.array([0.5, 1.25]) - 3.0) ** (order - 1) + 2.0)]
@@ -160,45 +181,61 @@ def test_costate_is_of_the_order_of_its_weights(order: int) -> None:
     for num_steps in (80, 160, 320):
         pull = rotation(np, angles(num_steps)[0])
         p_end = (np.array([1.0, 0.0]),)
-        p, total = adams_bashforth_costate(
+        (p, total), first = adams_bashforth_costate(
             find_backend("numpy"), pull, num_steps, WEIGHTS[order], 2.0 / num_steps, p_end
         )
+        assert np.array_equal(first[0], p[0])
         np.testing.assert_allclose(total, np.sum(p, axis=1), rtol=0.0, atol=1e-15)
         found.append(np.max(np.abs(p - expected_costate(num_steps))))
     slope = -np.polyfit(np.log([80, 160, 320]), np.log(found), 1)[0]
     assert slope == pytest.approx(order, abs=0.15), found
 
 
-@pytest.mark.parametrize("num_steps", [7, 8, 25])
-def test_costate_calls_pull_once_per_node_and_nine_times_more(num_steps: int) -> None:
+@pytest.mark.parametrize("num_steps", [3, 4, 25])
+@pytest.mark.parametrize(("order", "more"), [(1, 1), (2, 1), (3, 4), (4, 4)])
+def test_costate_calls_pull_once_per_node_and_thrice_more_from_order_3_on(
+    order: int, more: int, num_steps: int
+) -> None:
     rotate, seen = rotation(np, angles(num_steps)[0]), []
 
     def pull(n: int, p: Any) -> Any:
         seen.append(n)
         return rotate(n, p)
 
-    adams_bashforth_costate(find_backend("numpy"), pull, num_steps, WEIGHTS[4], 0.1, (np.array([1.0, 0.0]),))
-    assert len(seen) == num_steps + 10
+    weights = WEIGHTS.get(order, (1.0,))
+    adams_bashforth_costate(find_backend("numpy"), pull, num_steps, weights, 0.1, (np.array([1.0, 0.0]),))
+    assert len(seen) == num_steps + more
     assert set(seen) == set(range(num_steps + 1))
 
 
-def test_costate_reads_its_start_and_then_its_own_slopes() -> None:
-    """Constant J = -1: the tail is the classical method with 2 h, the rest the recursion."""
-    (p,) = adams_bashforth_costate(
-        find_backend("numpy"), lambda n, p: ((-p[0],), p), 9, WEIGHTS[2], 0.1, (np.array(1.0),)
-    )
+def decay(order: int) -> np.ndarray:
+    """p for J = -1 on five steps of 0.1."""
+    backend = find_backend("numpy")
+    (p,), _ = adams_bashforth_costate(backend, lambda n, p: ((-p[0],), p), 5, WEIGHTS[order], 0.1, (np.array(1.0),))
+    return p
+
+
+def test_costate_of_order_2_starts_by_a_step_of_order_1() -> None:
+    """The row of p_{N-1} is that of Euler's value; p_{N-2} goes on from its correction."""
+    p = decay(2)
+    corrected = p[5] - 0.05 * (p[5] + p[4])
+    np.testing.assert_allclose(p[[4, 3]], [0.9, corrected - 0.1 * (1.5 * p[4] - 0.5 * p[5])], rtol=1e-15)
+
+
+@pytest.mark.parametrize("order", [3, 4])
+def test_costate_of_higher_order_starts_by_the_classical_method(order: int) -> None:
+    p = decay(order)
     factor = 1 - 0.2 + 0.2**2 / 2 - 0.2**3 / 6 + 0.2**4 / 24
-    np.testing.assert_allclose(p[[9, 7, 5, 3]], factor ** np.arange(4.0), rtol=1e-15)
-    between = (p[9] + p[7]) / 2 + 0.2 / 8 * (-p[9] + p[7])
-    np.testing.assert_allclose(p[8], between, rtol=1e-15)
-    np.testing.assert_allclose(p[2], p[3] + 0.1 * (1.5 * -p[3] - 0.5 * -p[4]), rtol=1e-15)
-    np.testing.assert_allclose(p[1], p[2] + 0.1 * (1.5 * -p[2] - 0.5 * -p[3]), rtol=1e-15)
+    between = (1 + factor) / 2 + 0.2 / 8 * (-1 + factor)
+    third = factor - 0.1 * np.dot(WEIGHTS[3], [factor, between, 1.0])
+    np.testing.assert_allclose(p[[5, 4, 3, 2]], [1.0, between, factor, third], rtol=1e-15)
+    np.testing.assert_allclose(p[1], p[2] - 0.1 * np.dot(WEIGHTS[order], p[2 : 2 + order]), rtol=1e-15)
 
 
 def costate_on(backend: Any, xp: Any, num_steps: int = 20) -> Any:
     rates = xp.asarray(angles(num_steps)[0])
     p_end = (xp.asarray(np.array([1.0, 0.0])),)
-    return adams_bashforth_costate(backend, rotation(xp, rates), num_steps, WEIGHTS[3], 0.1, p_end)[0]
+    return adams_bashforth_costate(backend, rotation(xp, rates), num_steps, WEIGHTS[3], 0.1, p_end)[0][0]
 
 
 LIBRARIES = {
@@ -219,8 +256,8 @@ def test_costate_is_the_same_on_every_library(compute: Callable[[], Any]) -> Non
 def test_costate_keeps_single_precision() -> None:
     p_end = (np.array([1.0, 0.0], dtype=np.float32),)
     pull = rotation(np, angles(20)[0].astype(np.float32))
-    p, _ = adams_bashforth_costate(find_backend("numpy"), pull, 20, WEIGHTS[2], 0.1, p_end)
-    assert p.dtype == np.float32
+    (p, _), first = adams_bashforth_costate(find_backend("numpy"), pull, 20, WEIGHTS[2], 0.1, p_end)
+    assert p.dtype == first[0].dtype == np.float32
 
 
 # Oscillation.
@@ -266,8 +303,8 @@ def test_oscillation_of_a_smooth_function_falls_with_the_square_of_the_step() ->
 # Refusals.
 
 
-def costate_of_six_steps() -> Any:
-    return adams_bashforth_costate(find_backend("numpy"), lambda n, p: (p, p), 6, (1.0,), 0.1, (np.ones(1),))
+def costate_of_two_steps() -> Any:
+    return adams_bashforth_costate(find_backend("numpy"), lambda n, p: (p, p), 2, WEIGHTS[4], 0.1, (np.ones(1),))
 
 
 @pytest.mark.parametrize(
@@ -288,7 +325,7 @@ def costate_of_six_steps() -> Any:
         (lambda: divide([0.1], [0.5, -0.5, 1.0], [[0, 0, 1]]), "divide: b must have no weights that are or add up to "),
         (lambda: adams_bashforth_filter(18, 4, 0.1), "adams_bashforth_filter: num_steps must be an integer >= 19; got"),
         (lambda: adams_bashforth_filter(18, 1, 0.1), "adams_bashforth_filter: order must be an integer >= 2; got 1."),
-        (costate_of_six_steps, "adams_bashforth_costate: num_steps must be an integer >= 7; got 6."),
+        (costate_of_two_steps, "adams_bashforth_costate: num_steps must be an integer >= 3; got 2."),
         (lambda: trapezoid_weights([0.0]), "trapezoid_weights: times must be at least 2; got 1."),
         (lambda: trapezoid_weights([0.0, 1.0, 1.0]), "trapezoid_weights: times must be strictly increasing or strict"),
         (lambda: oscillation(np, (np.zeros((2, 3)),)), "oscillation: rows must have a leading axis of at least 3; got"),

@@ -13,7 +13,7 @@ import janode.array as jo
 from janode.core import multistep
 from janode.core.adjoint import RECOVERIES
 from janode.core.methods import find_method
-from janode.core.multistep import ENDINGS, WEIGHTS, AdamsBashforth, Leapfrog
+from janode.core.multistep import WEIGHTS, AdamsBashforth, Leapfrog
 from janode.core.tableaus import TABLEAUS
 
 from .problems import (
@@ -49,6 +49,7 @@ METHODS = {
     "ab4": AdamsBashforth(4),
     "ab4 from kutta3": AdamsBashforth(4, "kutta3"),
 }
+SMOOTHED = METHODS["leapfrog smoothed"]
 X = pack(Y0, {"A": A, "b": B}, TS)
 
 
@@ -71,7 +72,10 @@ def textbook(method: Any, y0: Any, ts: Sequence[Any], params: Any, steps: int) -
         (start + n / steps * (end - start), (end - start) / steps) for start, end in pairwise(ts) for n in range(steps)
     ]
     zs, increments = [y0], []
+    is_smoothed = getattr(method, "ending", "plain") == "smoothed"
     for n, (t, h) in enumerate(grid):
+        if n and is_smoothed:  # looks ahead: the field at t_n belongs to the step that ends there
+            t, h = grid[n - 1][0] + grid[n - 1][1], grid[n - 1][1]
         increments.append(h * f(t, zs[n]))
         if n < (1 if isinstance(method, Leapfrog) else method.order - 1):
             zs.append(one_step(method.start_method, f, t, zs[n], h))
@@ -79,9 +83,9 @@ def textbook(method: Any, y0: Any, ts: Sequence[Any], params: Any, steps: int) -
             zs.append(zs[n - 1] + 2 * increments[n])
         else:
             zs.append(zs[n] + sum(beta * increments[n - j] for j, beta in enumerate(BETA[method.order])))
-    if getattr(method, "ending", "plain") == "smoothed":
-        t, h = grid[-1]
-        zs[-1] = (zs[-1] + zs[-2] + h * f(t + h, zs[-1])) / 2
+    if is_smoothed:
+        pairs = zip(pairwise(zs), grid, strict=True)
+        zs = [y0, *((old + new + h * f(t + h, new)) / 2 for (old, new), (t, h) in pairs)]
     return np.stack(zs[::steps])
 
 
@@ -126,10 +130,10 @@ def test_solution_is_that_of_the_definition(method: str, target: Target) -> None
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-@pytest.mark.parametrize("method", ["leapfrog", "ab2", "ab3", "ab4"])
+@pytest.mark.parametrize("method", ["leapfrog", "leapfrog smoothed", "ab2", "ab3", "ab4"])
 def test_fewer_steps_than_the_method_remembers(method: str, steps: int) -> None:
     ts = (0.25, 0.75)
-    solution, pullback = solve_vjp(method, ts, steps=steps)
+    solution, pullback = solve_vjp(METHODS[method], ts, steps=steps)
     x = pack(Y0, {"A": A, "b": B}, ts)
     assert_close(solution.ys, outputs(x, METHODS[method], steps))
     assert_close(packed(pullback(YS_BAR[:2])), gradient(x, YS_BAR[:2], METHODS[method], steps))
@@ -204,13 +208,6 @@ def test_gradient_on_every_target(method: str, target: Target) -> None:
     )
 
 
-def test_straight_through_is_the_plain_solution_with_the_smoothed_gradient() -> None:
-    plain, _ = solve_vjp(Leapfrog())
-    through, pullback = solve_vjp(Leapfrog(ending="straight_through"))
-    np.testing.assert_array_equal(through.ys, plain.ys)
-    assert_close(packed(pullback(YS_BAR)), gradient(X, YS_BAR, Leapfrog(ending="smoothed")))
-
-
 # Costs.
 
 
@@ -221,7 +218,7 @@ def evaluations(method: Any, num_steps: int) -> int:
     return num_start * stages + num_steps - num_start + int(getattr(method, "ending", "plain") != "plain")
 
 
-@pytest.mark.parametrize("method", [*METHODS.values(), Leapfrog(ending="straight_through")], ids=str)
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_a_solve_evaluates_the_field_once_per_step(method: Any) -> None:
     counted = Counted()
     solution = jo.solve(counted.field, Y0, TS, params(), method=method, steps=STEPS)
@@ -246,7 +243,7 @@ def test_a_gradient_pulls_every_evaluation_back_once(method: str, preset: str) -
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Leapfrog(ending="smooth"), "ending must be one of: plain, smoothed, straight_through; got 'smooth'"),
+        (lambda: Leapfrog(ending="smooth"), "ending must be one of: plain, smoothed; got 'smooth'"),
         (lambda: Leapfrog("leapfrog"), "start_method must be a Runge-Kutta method of order >= 1; got 'leapfrog'"),
         (lambda: AdamsBashforth(5), "order must be 2, 3 or 4; got 5"),
         (lambda: AdamsBashforth(4, "heun2"), "start_method must be .* of order >= 3; got 'heun2'.*one of: bosh3, "),
@@ -270,10 +267,10 @@ def test_times_rounded_to_single_precision_are_equally_spaced(scale: float) -> N
     assert jo.solve(FIELD, Y0, ts, params(), method="leapfrog", steps=2).ys.shape == (200, 2)
 
 
-@pytest.mark.parametrize("ending", [name for name in ENDINGS if name != "plain"])
-def test_smoothing_needs_two_steps(ending: str) -> None:
-    with pytest.raises(jo.InputError, match=r"Leapfrog: a smoothed ending must have at least 2 steps; got 1"):
-        jo.solve(FIELD, Y0, (0.0, 0.5), params(), method=Leapfrog(ending=ending), steps=1)
+def test_smoothing_needs_controls_at_nodes() -> None:
+    text = r'solve: sampling must be "nodes" for a smoothed leapfrog, .* got "steps"'
+    with pytest.raises(jo.InputError, match=text):
+        jo.solve(FIELD, Y0, TS, params(), controls=np.ones(4), sampling="steps", method=SMOOTHED, steps=2)
 
 
 def test_names_find_methods() -> None:

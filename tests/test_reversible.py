@@ -126,9 +126,8 @@ def test_a_step_back_undoes_a_step(method: str) -> None:
         np.testing.assert_allclose(back[read], carries[n][read], rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.parametrize("method", [Leapfrog(ending="smoothed"), AsynchronousLeapfrog(0.5)], ids=str)
-def test_what_cannot_be_undone_says_so(method: Any) -> None:
-    assert {phase.stepper.inverse for phase in method.phases(4)} >= {None}
+def test_what_cannot_be_undone_says_so() -> None:
+    assert {phase.stepper.inverse for phase in AsynchronousLeapfrog(0.5).phases(4)} >= {None}
 
 
 # Gradients.
