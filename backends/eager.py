@@ -10,7 +10,7 @@ import array_api_compat
 
 from janode.core.protocols import Array, Cotangent, State
 
-from .host_memory import free_host_memory
+from .host_memory import HostMeter, free_host_memory
 
 
 class EagerBackend:
@@ -135,6 +135,10 @@ class EagerBackend:
     def free_memory(self, like: Array) -> int | None:
         """That of the host."""
         return free_host_memory()
+
+    def meter(self) -> Any:
+        """A context that counts the bytes of new arrays: ``now``, ``peak``, ``restart()``."""
+        return HostMeter()
 
     def all_finite(self, states: State) -> Any:
         """Reads one truth value per leaf."""

@@ -1,10 +1,12 @@
-"""How much memory the host has free."""
+"""How much memory the host has free, and how much of it Python takes."""
 
 from __future__ import annotations
 
 import time
+import tracemalloc
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Self
 
 _LASTS = 1.0
 """Seconds that an answer is given again."""
@@ -28,3 +30,33 @@ def _read(moment: int) -> int | None:
     except ImportError:
         return None
     return int(psutil.virtual_memory().available)
+
+
+class HostMeter:
+    """The bytes that Python and libraries that tell it, such as NumPy, hold more than at the start, and their peak."""
+
+    def __enter__(self) -> Self:
+        self._is_ours = not tracemalloc.is_tracing()
+        if self._is_ours:
+            tracemalloc.start()
+        self.restart()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._is_ours:
+            tracemalloc.stop()
+
+    def restart(self) -> None:
+        """Count from here."""
+        tracemalloc.reset_peak()
+        self._start = tracemalloc.get_traced_memory()[0]
+
+    @property
+    def now(self) -> int:
+        """What is held more now."""
+        return tracemalloc.get_traced_memory()[0] - self._start
+
+    @property
+    def peak(self) -> int:
+        """The most that was."""
+        return tracemalloc.get_traced_memory()[1] - self._start

@@ -105,10 +105,11 @@ class ManualField:
     def args(self, theta: State) -> list[Any]:
         """The pytrees of params and control, built once for calls with the same theta."""
         if self._args[0] is not theta:
-            self._args = (theta, [part.build(leaves) for part, leaves in self._divided(theta)])
+            self._args = (theta, [part.build(leaves) for part, leaves in self.divided(theta)])
         return self._args[1]
 
-    def _divided(self, theta: State) -> Iterator[tuple[Tree, State]]:
+    def divided(self, theta: State) -> Iterator[tuple[Tree, State]]:
+        """The pytrees in theta, each with its leaves."""
         first = 0
         for part in self.parts:
             yield part, theta[first : first + len(part.leaves)]
@@ -137,7 +138,7 @@ class ManualField:
     ) -> tuple[State, State]:
         """(value, its derivative along the tangents), checked."""
         point = t, self.state.build(y), *self.args(theta)
-        tangents = t_dot, self.state.build(y_dot), *[part.build(leaves) for part, leaves in self._divided(theta_dot)]
+        tangents = t_dot, self.state.build(y_dot), *[part.build(leaves) for part, leaves in self.divided(theta_dot)]
         self.stats.num_field_evals += 1
         f, f_dot = pushed(self.user, point, tangents)
         leaves = self.state.match(self.where, f_dot, "the output of the field's jvp", "Return a derivative like y.")
@@ -166,7 +167,7 @@ class ManualField:
             )
         y_bar = self.state.match(self.where, bars[1], "y_bar")
         theta_bar: Cotangent = ()
-        for (part, leaves), bar in zip(self._divided(theta), bars[2:], strict=True):
+        for (part, leaves), bar in zip(self.divided(theta), bars[2:], strict=True):
             matched = part.match(self.where, bar, f"{part.name}_bar")
             if not self._is_pull_checked:
                 arguments.check_cotangents(self.where, f"{part.name}_bar", matched, leaves, part.paths)

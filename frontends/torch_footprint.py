@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
-from typing import Any
-
 import torch
 
 from janode.backends.torch_memory import LiveBytes
 from janode.core.dry import Footprint, Sizes
 from janode.core.protocols import State
 
+from .footprints import known_footprint
 from .torch_field import TorchField
 from .torch_replay import Effects
-
-_known: weakref.WeakKeyDictionary[Any, dict[Any, Footprint]] = weakref.WeakKeyDictionary()
 
 
 def sizes_of(field: TorchField) -> Sizes:
@@ -29,21 +24,18 @@ def footprint_of(field: TorchField, t: torch.Tensor) -> Footprint:
 
     Cost: one plain evaluation and one with its pullback.
     """
-    owner = _owner(field.fn)
     leaves = (*field.state.leaves, *field.theta, *field.controls.leaves)
     key = tuple([(leaf.shape, leaf.dtype, leaf.device, leaf.requires_grad) for leaf in leaves]), field.surroundings
-    found = _known.setdefault(owner, {})
-    if key not in found:
+
+    def measure() -> Footprint:
         effects = Effects(t.device)
-        with effects, field.surroundings.restored():
-            found[key] = _measured(field, t)
-        effects.undo()
-    return found[key]
+        try:
+            with effects, field.surroundings.restored():
+                return _measured(field, t)
+        finally:
+            effects.undo()
 
-
-def _owner(fn: Callable[..., Any]) -> Any:
-    """What stands for a callable: lambdas that are made again and again share their code."""
-    return getattr(getattr(fn, "__func__", fn), "__code__", fn)
+    return known_footprint(field.fn, key, measure)
 
 
 def _bytes(leaves: State) -> list[int]:

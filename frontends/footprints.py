@@ -1,0 +1,24 @@
+"""Footprints that were measured before: a field that is made anew for every solve is not measured anew."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from janode.core.dry import Footprint
+
+_known: weakref.WeakKeyDictionary[Any, dict[Hashable, Footprint]] = weakref.WeakKeyDictionary()
+
+
+def known_footprint(fn: Callable[..., Any], key: Hashable, measure: Callable[[], Footprint]) -> Footprint:
+    """The footprint of a callable for shapes and dtypes that ``key`` tells apart, measured once."""
+    # Lambdas made again and again share their code.
+    owner = getattr(getattr(fn, "__func__", fn), "__code__", fn)
+    try:
+        found = _known.setdefault(owner, {})
+    except TypeError:  # neither hashed nor referred to weakly
+        return measure()
+    if key not in found:
+        found[key] = measure()
+    return found[key]
