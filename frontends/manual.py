@@ -209,6 +209,7 @@ def solve_vjp(
     adjoint: str | Recovery = "auto",
     correction: str = "none",
     on_failure: str = "raise",
+    check_recompute: bool = False,
 ) -> tuple[Solution[Any], Callable[[Any], Gradients[Any]]]:
     """The solution, and the pullback ys_bar -> cotangents of y0, params, ts and controls.
 
@@ -226,6 +227,8 @@ def solve_vjp(
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
             ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes and two ts, as they
             assume a loss of the last state alone.
+        check_recompute: whether to compare each value that the field returns in the backward pass with that of the
+            forward pass, which must be the same to rounding: for searching faults, as it keeps copies of all of them.
         y0, ts, params, controls, sampling, method, steps, step_size, rtol, atol, controller, save, max_steps,
             checkpoints, event, dense, progress, on_failure: as for :func:`solve`. The gradient is that of the accepted
             steps: what decides about step sizes has none.
@@ -237,7 +240,7 @@ def solve_vjp(
 
     Raises:
         InputError: an argument breaks a rule, the field brings no VJP, or the method, its steps or its ts do not have
-            the correction, before any step is taken.
+            the correction, before any step is taken; by the pullback with check_recompute, a value differs.
         SolveError: as for :func:`solve`.
 
     Cost: per step of s stages, forward s field evaluations, backward s VJPs and at most 3 s - 1 field evaluations. A
@@ -255,7 +258,7 @@ def solve_vjp(
         >>> bool(abs(gradients.params + np.exp(-0.5)) < 1e-6)
         True
     """
-    _, recovery = find_adjoint(adjoint, find_method(method))
+    name, recovery = find_adjoint(adjoint, find_method(method))
     if getattr(field, "vjp", None) is None and not hasattr(field, "linearize"):
         raise InputError(
             f"solve_vjp: field must bring its VJP; got {type(field).__name__}. Give Field(fn, vjp) or a network of "
@@ -268,6 +271,13 @@ def solve_vjp(
     from janode.core.corrected import find_correction  # a solve without gradient does without
 
     corrected = find_correction("solve_vjp", correction, sweep)
+    again = sweep
+    if check_recompute:
+        from janode.core.recheck import check_rechecked, compared, recorded
+
+        check_rechecked("solve_vjp", name)
+        sweep = recorded("solve_vjp", sweep, manual.state.paths)
+        again = compared(sweep)
     solution, tape, forward = _run("solve_vjp", sweep, manual, taps, ts, recovery, on_failure, progress)
 
     def pullback(ys_bar: Any, event_bar: Any = None, dense_bar: Any = None) -> Gradients[Any]:
@@ -283,7 +293,7 @@ def solve_vjp(
             event_y_bar, bars_of_event = taps.pull_event(sweep, forward.event, event_bar, sweep.theta)
             event_params_bar = (*bars_of_event, *event_params_bar[len(bars_of_event) :])
         y0 = manual.state.leaves
-        backward = Backward(sweep, recovery, y0, tape, manual.filled(bars, ys), event_y_bar, dense_bar)
+        backward = Backward(again, recovery, y0, tape, manual.filled(bars, ys), event_y_bar, dense_bar)
         gradient = pull_back(backward, corrected)
         report(solution.stats, gradient.error)
         report_estimate(solution.stats, gradient.estimate)

@@ -14,6 +14,7 @@ from janode.core.adjoint import Backward, Correction, pull_back
 from janode.core.backsolve import report_estimate
 from janode.core.controls import Controls
 from janode.core.protocols import Recovery, State
+from janode.core.recheck import compared
 from janode.core.stepped_back import report
 from janode.core.sweep import Sweep
 
@@ -77,7 +78,7 @@ class Job:
         extra_bars = self.extras.bars(bars[len(ys_bar) :])
         with self.field.surroundings.restored():
             self.field.begin_backward()
-            sweep = replace(self.sweep, theta=own, controls=self._controls(controls))
+            sweep = replace(compared(self.sweep), theta=own, controls=self._controls(controls))
             backward = Backward(sweep, self.recovery, y0, tape, ys_bar, *extra_bars)
             gradient = pull_back(backward, self.correction)
             self.field.end_backward()
