@@ -179,10 +179,14 @@ class TorchField:
             )
 
     def probe(self, t: torch.Tensor, y: State, theta: State) -> State:
-        """The value, of an evaluation that is no part of the solve."""
+        """The value, of an evaluation that is no part of the solve: no random numbers or statistics remain of it."""
+        effects = Effects(self.replay.device)
         try:
-            return self._checked(self._plain(t, y, theta), y)
+            with effects:
+                f = self._plain(t, y, theta)
+            return self._checked(f, y)
         finally:
+            effects.undo()
             self._is_first = True
 
     def _plain(self, t: torch.Tensor, y: State, theta: State) -> Any:

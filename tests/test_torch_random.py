@@ -16,7 +16,7 @@ FIXED = {"method": "rk4", "steps": 2}
 GRIDS = pytest.mark.parametrize(
     "options", [FIXED, {"rtol": 1e-3, "atol": 1e-3}, {"rtol": 1e-3, "atol": 1e-3, "method": "bosh3", "save": "clip"}]
 )
-ADJOINTS = pytest.mark.parametrize("adjoint", [*EXACT, "revolve"])
+ADJOINTS = pytest.mark.parametrize("adjoint", [*EXACT, "revolve", "auto"])
 Field = Callable[..., torch.Tensor]
 
 
@@ -120,7 +120,7 @@ def test_all_adjoints_agree(adjoint: str, options: dict[str, Any], make: Callabl
     assert_equal_gradients(got, expected, rtol=1e-12)
 
 
-@ADJOINTS
+@pytest.mark.parametrize("adjoint", [*EXACT, "revolve"])
 def test_one_mask_for_all_evaluations_of_a_solve(adjoint: str) -> None:
     field, y0 = Dropping(), batch()
     ys = jo.solve(field, y0, TIMES, adjoint=adjoint, **FIXED).ys
@@ -299,7 +299,7 @@ def normed(norm: Callable[[], Any], adjoint: str, p: float = 0.0, **options: Any
 @NORMED
 @GRIDS
 @pytest.mark.parametrize("p", [0.0, 0.4], ids=["", "dropout"])
-@pytest.mark.parametrize("adjoint", [*RECOMPUTING, "revolve"])
+@pytest.mark.parametrize("adjoint", [*RECOMPUTING, "revolve", "auto"])
 def test_statistics_are_those_of_backprop(
     adjoint: str, p: float, options: dict[str, Any], norm: Callable[[], Any]
 ) -> None:
