@@ -105,6 +105,11 @@ class Selection(NamedTuple):
     presets: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """The options that ask for it."""
+        names = ("problem", "method", "preset", "select")
+        return " ".join(f"--{name} '{part}'" for name, parts in zip(names, self, strict=True) for part in parts)
+
     def check(self) -> None:
         """Refuse names that there are not."""
         legal = {"problem": list(PROBLEMS), "method": list(METHODS), "preset": list(presets())}

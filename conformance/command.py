@@ -86,7 +86,7 @@ def main(
         for path in (junit, html):
             if path is not None:
                 check_writable(path)
-        report = Report(chosen, required)
+        report = Report(chosen, required, asked=str(selection))
         if resume:
             if json is None:
                 raise InputError("conformance: --resume must come with --json; got none. Name the interrupted run.")

@@ -23,7 +23,8 @@ def table(report: Report) -> str:
     loads = ", ".join(f"{load:g}" for load in report.loads)
     lines = [
         f"janode {head['janode']} at commit {head['commit'][:12]}, Python {head['python']}, {head['platform']}, "
-        f"{head['cores']} cores, level {report.level}: {report.seconds:.0f} s, load average at begin and end {loads}.",
+        f"{head['cores']} cores, level {report.level}{f' of `{report.asked}`' if report.asked else ''}: "
+        f"{report.seconds:.0f} s, load average at begin and end {loads}.",
         "",
         "| target | on | ran | failed | gap | seconds | worst eps | allowed | in |",
         "|---|---|---|---|---|---|---|---|---|",

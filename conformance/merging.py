@@ -28,6 +28,7 @@ def merge(reports: Sequence[Report]) -> Report:
             if got != expected:
                 raise InputError(f"conformance: merged reports must be of one {what}; got {expected!r} and {got!r}.")
     merged = Report(first.level, head=first.head)
+    merged.asked = "; ".join(dict.fromkeys(report.asked for report in reports if report.asked))
     found: dict[str, tuple[TargetReport, Report]] = {}
     for report in reports:
         for target in report.targets:

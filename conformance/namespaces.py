@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import optree
 
 from janode import array
 from janode.core.errors import InputError
 
-from .runtimes import Absent, Manual, Runtime
+from .problem import Inputs, Problem
+from .runtimes import Absent, Manual, Options, Outcome, Runtime
 from .targets import TARGETS, Target
 
 GROUP = "janode.targets"
@@ -30,6 +32,14 @@ class Namespace(Manual):
         except importlib.metadata.PackageNotFoundError:
             version = str(getattr(self.xp, "__version__", "unknown"))
         return {package: version, "device": str(self.device)}
+
+    def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
+        """The outcome; of Dask's it is computed as a whole, for its parts share most of their graphs."""
+        outcome = super().run(problem, inputs, options)
+        leaves, spec = optree.tree_flatten(outcome.got)
+        if not any(hasattr(leaf, "__dask_graph__") for leaf in leaves):
+            return outcome
+        return outcome._replace(got=spec.unflatten(importlib.import_module("dask").persist(*leaves)))
 
     def asarray(self, array: Any) -> Any:
         """An array of the library on its default device, made from nested lists if it takes no NumPy arrays."""
@@ -81,7 +91,7 @@ def namespace_targets(name: str) -> list[Target]:
         return runtime
 
     short = name.replace(":", ".").split(".")
-    stem = short[-1] if short[-1] != "array" else short[0]
+    stem = short[-1] if short[-1] != "array" else short[-2]
     return [Target(f"{stem}-cpu-{precision}", name, "cpu", precision, load) for precision in ("f64", "f32")]
 
 

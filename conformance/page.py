@@ -37,7 +37,8 @@ def as_html(report: Report) -> str:
         verdict += ", the run was interrupted"
     head = report.head
     lines = [
-        f"level {report.level}; janode {head['janode']}, commit {(head['commit'] or 'unknown')[:12]}",
+        f"{f'level {report.level} {report.asked}'.rstrip()}; janode {head['janode']}, commit "
+        f"{(head['commit'] or 'unknown')[:12]}",
         f"Python {head['python']}, {head['platform']}, {head['cores']} cores; {report.seconds:.0f} s",
     ]
     names = [t.target for t in report.targets if t.status == RAN]

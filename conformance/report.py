@@ -44,6 +44,7 @@ class Report:
 
     Attributes:
         level: how much of the product was asked for.
+        asked: what part of the level, as options of the command; all of it if empty.
         required: the ids of targets that must not be absent.
         cells: one for each case of each target.
         targets: what became of each target.
@@ -61,6 +62,7 @@ class Report:
     is_complete: bool = False
     seconds: float = 0.0
     loads: list[float] = field(default_factory=list)
+    asked: str = ""
 
     def add(self, result: Cell | TargetReport) -> None:
         """One more result; a later one takes the place of an earlier one of the same id."""
@@ -95,6 +97,7 @@ class Report:
             "schema": SCHEMA,
             **self.head,
             "level": self.level,
+            "asked": self.asked,
             "complete": self.is_complete,
             "seconds": round(self.seconds, 1),
             "loads": self.loads,
@@ -135,6 +138,7 @@ def read_report(path: Path) -> Report:
                 "again."
             )
         report = Report(told["level"], is_complete=told["complete"], seconds=told["seconds"], loads=told["loads"])
+        report.asked = told.get("asked", "")
         report.head = {key: told[key] for key in report.head}
         report.targets = [_read_target(name, dict(target)) for name, target in told["targets"].items()]
         report.cells = [_read_cell(cell) for cell in told["cells"]]
