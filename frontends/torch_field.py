@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -167,6 +167,17 @@ class TorchField:
         self._is_first, self._may_discover = True, False
         self.reached = set()
         self.replay.begin_backward()
+
+    @contextlib.contextmanager
+    def again(self) -> Iterator[None]:
+        """Evaluations that repeat those of the way forward and are recorded by autograd."""
+        self.begin_backward()
+        self.watches = False
+        try:
+            yield
+            self.replay.end_backward()
+        finally:
+            self.watches = True
 
     def end_backward(self) -> None:
         """Refuse a gradient that lacks tensors or random numbers which the forward pass used."""

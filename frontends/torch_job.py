@@ -19,7 +19,8 @@ from janode.core.stepped_back import report
 from janode.core.sweep import Sweep
 
 from .torch_field import TorchField
-from .torch_refusals import only_once
+from .torch_refusals import SECOND, is_differentiated, only_once
+from .torch_second import differentiable_gradient
 from .torch_taps import Extras
 
 
@@ -45,7 +46,7 @@ class Job:
     def forward(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """(ys leaves, tape leaves that are not among the inputs)."""
         _, y0, theta, controls = self.split(tensors)
-        sweep = replace(self.sweep, theta=self.field.own_theta(theta), controls=self._controls(controls))
+        sweep = replace(self.sweep, theta=self.field.own_theta(theta), controls=self.controls(controls))
         with self.field.surroundings.restored():
             outputs, tape = self.recovery.forward(sweep, y0)
         self.report = sweep.report(outputs)
@@ -78,7 +79,7 @@ class Job:
         extra_bars = self.extras.bars(bars[len(ys_bar) :])
         with self.field.surroundings.restored():
             self.field.begin_backward()
-            sweep = replace(compared(self.sweep), theta=own, controls=self._controls(controls))
+            sweep = replace(compared(self.sweep), theta=own, controls=self.controls(controls))
             backward = Backward(sweep, self.recovery, y0, tape, ys_bar, *extra_bars)
             gradient = pull_back(backward, self.correction)
             self.field.end_backward()
@@ -101,7 +102,13 @@ class Job:
         ts, y0, theta, controls = (tuple(itertools.islice(rest, size)) for size in sizes)
         return ts, y0, theta, controls
 
-    def _controls(self, leaves: State) -> Controls | None:
+    def is_differentiable(self, bars: Sequence[Any]) -> bool:
+        """Whether the cotangents for these bars, of ys and what is read beside them, can be differentiated again."""
+        is_exact = is_differentiated(self.sweep, self.recovery, self.correction)
+        return is_exact and all(bar is None for bar in bars[len(self.shapes) : self.size])
+
+    def controls(self, leaves: State) -> Controls | None:
+        """The controls of these leaves, as the sweep reads them."""
         read = self.sweep.controls
         return None if read is None else Controls(read.layout, self.sweep.backend.unstack(leaves))
 
@@ -133,9 +140,12 @@ class SolveNode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *bars: Any) -> tuple[Any, ...]:
         """The cotangents of the inputs."""
-        saved = ctx.saved_tensors
+        saved, job = ctx.saved_tensors, ctx.job
+        tensors, is_recorded = saved[: ctx.num_inputs], torch.is_grad_enabled()
+        if is_recorded and job.is_differentiable(bars):
+            return (None, *differentiable_gradient(job, tensors, bars[: len(job.shapes)]))
         with torch.no_grad():
-            found = ctx.job.backward(saved, ctx.num_inputs, bars[: ctx.job.size])
-        if torch.is_grad_enabled():
-            found = only_once("solve", found, [*saved[: ctx.num_inputs], *bars])
+            found = job.backward(saved, ctx.num_inputs, bars[: job.size])
+        if is_recorded:
+            found = only_once("solve", found, [*tensors, *bars], SECOND)
         return (None, *found)

@@ -33,7 +33,7 @@ from .torch_field import TorchField
 from .torch_job import Job, SolveNode
 from .torch_lanes import failed, in_lanes, lanes_backend, of_every_lane
 from .torch_plan import make_plan
-from .torch_refusals import refuse_hooks, refuse_transforms
+from .torch_refusals import is_pushed, refuse_batches, refuse_hooks, refuse_pushed
 from .torch_taps import Taps
 from .torch_watch import NewCaptures
 from .trees import Tree
@@ -55,8 +55,11 @@ def _run(
     field: Any = sweep.field
     # A field that calls y.requires_grad_() must not change the user's tensor.
     y0 = tuple([leaf if leaf.requires_grad else leaf.view_as(leaf) for leaf in field.state.leaves])
-    is_wanted = torch.is_grad_enabled()
-    field.needs_time = is_wanted and isinstance(ts, torch.Tensor) and ts.requires_grad
+    is_wanted, by_operations = torch.is_grad_enabled(), is_pushed()
+    if by_operations:
+        refuse_pushed("solve", sweep, recovery, correction)
+        name, auto = "backprop", None
+    field.needs_time = isinstance(ts, torch.Tensor) and (by_operations or (is_wanted and ts.requires_grad))
     times = (ts,) if field.needs_time else ()
     has_gradient = any(leaf.requires_grad for leaf in (*times, *y0, *field.theta, *field.controls.leaves))
     plan = None
@@ -72,7 +75,6 @@ def _run(
         outputs, _ = Kept(Nothing()).forward(sweep, y0)
         found = sweep.report(outputs)
         return found, sweep.backend.stack(found.rows), plan
-    refuse_transforms("solve")
     refuse_hooks("solve", field.implicit)
     if field.is_rechecked:
         sweep = recorded("solve", sweep, field.state.paths)
@@ -259,6 +261,7 @@ def solve_as(
     arguments.check_field("solve", field)
     times = _read_times(ts)
     chosen, backend = find_method(method), find_backend("torch")
+    refuse_batches("solve", [*state.leaves, *tree.leaves, *nodes.leaves])
     check_start("solve", backend, state.leaves)
     taps = Taps(stepping.event, stepping.dense, state, params)
     if has_knots:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from janode.core.errors import InputError
 from janode.core.events import Event, Happened
@@ -14,7 +15,7 @@ from janode.core.solution import EventResult, Report
 from janode.core.taps import Dense
 
 from .eager_taps import EagerTaps
-from .torch_refusals import only_once
+from .torch_refusals import EVENTS, only_once
 from .trees import Tree
 
 
@@ -50,9 +51,14 @@ class Taps(EagerTaps):
         dtype = like.dtype.to_real() if like.dtype.is_complex else like.dtype
         t = torch.tensor(happened.time, dtype=dtype, device=like.device)
         if torch.is_grad_enabled():
+            if torch._C._functorch.peek_interpreter_stack() is not None:
+                raise InputError(
+                    "solve: events must be differentiated by torch.autograd or in forward mode; got a transform of "
+                    "torch.func. Use torch.autograd.grad, or torch.autograd.forward_ad."
+                )
             event = self.events[happened.index]
             value = self._value(event, t, y)
-            if value.requires_grad:
+            if value.requires_grad or forward_ad._current_level >= 0:
                 rate = self._rate(event, t, y, happened.slope)
                 shift = _Shift.apply(value, rate)
                 t = t + shift
@@ -83,14 +89,21 @@ class _Shift(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, bar: torch.Tensor) -> tuple[torch.Tensor, None]:
         value, rate = ctx.saved_tensors
+        if forward_ad._current_level >= 0:
+            raise InputError(f"solve: a gradient of an event must not be taken in forward mode; got one. {EVENTS}")
         found = -bar / rate
         if torch.is_grad_enabled():
-            (found,) = only_once("solve", [found], [value, bar])
+            (found,) = only_once("solve", [found], [value, bar], EVENTS)
         return found, None
+
+    @staticmethod
+    def jvp(ctx: Any, value_dot: torch.Tensor, _: Any) -> torch.Tensor:
+        return -value_dot / ctx.saved_for_forward[1]
 
 
 class Extras:
