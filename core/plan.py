@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -105,17 +105,17 @@ class Plan:
     predicted_field_evals: int
     predicted_vjps: int
     options: tuple[Option, ...]
-    stats: Stats = field(default_factory=Stats, compare=False, repr=False)
+    stats: Stats | None = field(default=None, compare=False, repr=False)
 
     @property
-    def num_field_evals(self) -> int:
-        """The field evaluations counted so far: after the backward pass, all."""
-        return self.stats.num_field_evals
+    def num_field_evals(self) -> int | None:
+        """The field evaluations counted so far: after the backward pass, all. None where nobody counts, on JAX."""
+        return None if self.stats is None else self.stats.num_field_evals
 
     @property
-    def num_vjps(self) -> int:
+    def num_vjps(self) -> int | None:
         """The VJPs counted so far; the framework's own are not."""
-        return self.stats.num_vjps
+        return None if self.stats is None else self.stats.num_vjps
 
     @property
     def recovery(self) -> Recovery | None:
@@ -166,6 +166,17 @@ def _readable(size: int) -> str:
     return f"{size:.3g} TB"
 
 
+class Offers(NamedTuple):
+    """What a library has."""
+
+    framework: bool = False
+    """Whether the framework may differentiate the solver's operations."""
+    graphs: bool = False
+    """Whether the field's linearizations can be kept."""
+    whole_steps: bool = True
+    """Whether to linearize a step at once saves evaluations; compilers do without being told."""
+
+
 @dataclass(frozen=True)
 class Planner:
     """A problem to find gradients for: a sweep with the sizes of its leaves and what its field takes."""
@@ -173,10 +184,9 @@ class Planner:
     sweep: Sweep
     footprint: Footprint
     sizes: Sizes
-    has_framework: bool
-    """Whether the framework may differentiate the solver's operations."""
-    keeps_graphs: bool
-    """Whether the field's linearizations can be kept."""
+    offers: Offers
+    measure: Callable[[Recovery, tuple[int, ...]], int] | None = None
+    """The peak of a short solve as the compiler makes it, where that differs from a rehearsal."""
 
     @property
     def key(self) -> Hashable:
@@ -184,11 +194,11 @@ class Planner:
         sweep = self.sweep
         controls = None if sweep.controls is None else sweep.controls.layout.sampling
         grid = sweep.grid.counts if isinstance(sweep.grid, FixedGrid) else self._states_asked_for
-        field = sweep.field.needs_time, self.has_framework, self.keeps_graphs
+        field = sweep.field.needs_time, self.offers, self.measure is None
         method = type(sweep.method), sweep.method.name, id(getattr(sweep.method, "tableau", None))
         return *method, grid, controls, self.footprint, self.sizes, field
 
-    def plan(self, auto: Auto, free: int | None, stats: Stats, is_full: bool = False) -> Plan:
+    def plan(self, auto: Auto, free: int | None, stats: Stats | None, is_full: bool = False) -> Plan:
         """The fastest option within the budget; ``is_full`` asks for those that cannot be the fastest, too.
 
         Raises:
@@ -225,18 +235,39 @@ class Planner:
         if not isinstance(self.sweep.grid, FixedGrid):
             return self._adaptive(budget)
         found = []
-        if self.has_framework:
+        if self.offers.framework:
             found.append(Option('"backprop"', None, self._rehearsed(Kept(Graphs()), self.footprint)))
-        elif self.keeps_graphs:
+        elif self.offers.graphs:
             found.append(self._option('"backprop"', Kept(Graphs())))
-        found += [self._option(f'"{name}"', RECOVERIES[name]) for name in ("aca", "stages", "symplectic")]
+        found += [self._option(f'"{name}"', RECOVERIES[name]) for name in self._presets]
         for name, recovery in STEPPED_BACK.items():
             if recovery.inverses == ("exact",) and recovery.fits(self.sweep.method):
                 found.append(self._option(f'"{name}"', recovery))
         return found
 
+    @property
+    def _presets(self) -> tuple[str, ...]:
+        return ("aca", "stages", "symplectic") if self.offers.whole_steps else ("stages", "symplectic")
+
+    @property
+    def _records(self) -> tuple[Record, ...]:
+        return (Carries(), WholeSteps()) if self.offers.whole_steps else (Carries(),)
+
     def _option(self, name: str, recovery: Recovery) -> Option:
-        return Option(name, recovery, self._rehearsed(recovery, self.footprint._replace(holds_value=True)))
+        demand = self._rehearsed(recovery, self.footprint._replace(holds_value=True))
+        return Option(name, recovery, demand._replace(peak=demand.peak + self._offset(recovery)))
+
+    def _offset(self, recovery: Recovery) -> int:
+        """By how much a compiled solve takes more than rehearsed, or less: the same for any number of steps."""
+        if self.measure is None or not isinstance(self.sweep.grid, FixedGrid):
+            return 0
+        counts = self._short(8)
+        footprint = self.footprint._replace(holds_value=True)
+        return self.measure(recovery, counts) - rehearse(self.sweep, recovery, footprint, self.sizes, counts).peak
+
+    def _short(self, num_steps: int) -> tuple[int, ...]:
+        """The steps of a short solve with as many times."""
+        return (num_steps, *(1,) * (len(getattr(self.sweep.grid, "counts", (1,))) - 1))
 
     def _rehearsed(self, recovery: Recovery, footprint: Footprint) -> Demand:
         """What a gradient takes; of long solves, to which all but checkpoints are linear, from two shorter ones."""
@@ -250,26 +281,27 @@ class Planner:
 
     def _kind(self, record: Record) -> Kind:
         """What one more step takes with such records, from two short rehearsals with as many times."""
-        rest = (1,) * (len(getattr(self.sweep.grid, "counts", (1,))) - 1)
-        footprint = self.footprint._replace(holds_value=True)
-        short, long = (rehearse(self.sweep, Kept(record), footprint, self.sizes, (n, *rest)) for n in (8, 16))
+        recovery, footprint = Kept(record), self.footprint._replace(holds_value=True)
+        grids = self._short(8), self._short(16)
+        short, long = (rehearse(self.sweep, recovery, footprint, self.sizes, counts) for counts in grids)
         peak, evals, vjps = ((b - a) // 8 for a, b in zip(short, long, strict=True))
-        return Kind(record, evals, vjps, peak, short.peak - (8 + len(rest)) * peak)
+        return Kind(record, evals, vjps, peak, short.peak - sum(grids[0]) * peak + self._offset(recovery))
 
     def _mixtures(self, budget: int) -> list[Option]:
         """Checkpoints, and the best mixture, for each way to recompute a step."""
-        tails = (self._kind(StageInputs()), self._kind(Graphs()) if self.keeps_graphs else None)
+        tails = (self._kind(StageInputs()), self._kind(Graphs()) if self.offers.graphs else None)
         found: dict[str, Option] = {}
         num_steps = self.sweep.num_steps
-        for record in (Carries(), WholeSteps()):
+        for record in self._records:
             kind = self._kind(record)
             # With one checkpoint the least memory there is: what an error names.
-            least = Mixture(kind, None, None, num_steps, 1)
-            found[str(least)] = Option(str(least), least.recovery, least.demand)
+            mixtures = [Mixture(kind, None, None, num_steps, 1)]
             for rest in ((None, None), tails) if self.sweep.controls is None else ((None, None),):
-                mixture = best_mixture(num_steps, budget, kind, *rest)
-                if mixture is not None and isinstance(mixture.recovery, Revolve | Mixed):
-                    found[str(mixture)] = Option(str(mixture), mixture.recovery, mixture.demand)
+                best = best_mixture(num_steps, budget, kind, *rest)
+                mixtures += [] if best is None else [best]
+            for mixture in mixtures:
+                if isinstance(mixture.recovery, Revolve | Mixed):
+                    found[str(mixture)] = self._mixed(mixture)
         return list(found.values())
 
     @property
@@ -277,10 +309,17 @@ class Planner:
         """The ``checkpoints`` of adaptive steps."""
         return self.sweep.thinning.budget  # type: ignore[attr-defined,no-any-return]
 
+    def _mixed(self, mixture: Mixture) -> Option:
+        """What is kept for the end is gone when the start is pulled: a rehearsal knows, a sum does not."""
+        if self.measure is not None or self.sweep.num_steps > _REHEARSED:
+            return Option(str(mixture), mixture.recovery, mixture.demand)
+        return self._option(str(mixture), mixture.recovery)
+
     def _adaptive(self, budget: int) -> list[Option]:
         """As many states as fit, of steps whose number is unknown."""
         found = []
-        for name, record in (("aca", WholeSteps()), ("symplectic", Carries())):
+        for record in self._records:
+            name = "aca" if isinstance(record, WholeSteps) else "symplectic"
             kind, given = self._kind(record), self._states_asked_for
             room = max(2, (budget - kind.transient) // max(1, kind.per_step))
             checkpoints = room if given is None else min(room, given)

@@ -17,6 +17,7 @@ from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
 from janode.core.knots import Knots, check_knots, stop_at_knots
 from janode.core.methods import find_method
+from janode.core.plan import read_auto
 from janode.core.protocols import Array, Method, Recovery
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
@@ -28,6 +29,7 @@ from janode.core.tableaus import Tableau
 
 from .knots_manual import on_knots
 from .manual_field import Field, ManualField
+from .manual_plan import make_plan
 from .manual_taps import Taps
 from .progress import shown
 from .trees import Tree
@@ -178,7 +180,7 @@ def solve(
         >>> bool(abs(solution.ys[-1, 0] - np.exp(-1.0)) < 1e-6)
         True
     """
-    find_adjoint(adjoint, find_method(method))
+    find_adjoint(read_auto(adjoint)[1], find_method(method))
     stepping = Stepping(
         steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, progress=progress
     )
@@ -258,6 +260,7 @@ def solve_vjp(
         >>> bool(abs(gradients.params + np.exp(-0.5)) < 1e-6)
         True
     """
+    auto, adjoint = read_auto(adjoint)
     name, recovery = find_adjoint(adjoint, find_method(method))
     if getattr(field, "vjp", None) is None and not hasattr(field, "linearize"):
         raise InputError(
@@ -271,6 +274,10 @@ def solve_vjp(
     from janode.core.corrected import find_correction  # a solve without gradient does without
 
     corrected = find_correction("solve_vjp", correction, sweep)
+    plan = None
+    if auto is not None and not check_recompute:
+        plan = make_plan(auto, sweep, manual)
+        recovery = plan.recovery or recovery
     again = sweep
     if check_recompute:
         from janode.core.recheck import check_rechecked, compared, recorded
@@ -279,6 +286,7 @@ def solve_vjp(
         sweep = recorded("solve_vjp", sweep, manual.state.paths)
         again = compared(sweep)
     solution, tape, forward = _run("solve_vjp", sweep, manual, taps, ts, recovery, on_failure, progress)
+    solution.plan = plan
 
     def pullback(ys_bar: Any, event_bar: Any = None, dense_bar: Any = None) -> Gradients[Any]:
         """The cotangents of y0, params, ts and controls for those of the states at all ts, of the event, of the rest.
@@ -293,7 +301,9 @@ def solve_vjp(
             event_y_bar, bars_of_event = taps.pull_event(sweep, forward.event, event_bar, sweep.theta)
             event_params_bar = (*bars_of_event, *event_params_bar[len(bars_of_event) :])
         y0 = manual.state.leaves
-        backward = Backward(again, recovery, y0, tape, manual.filled(bars, ys), event_y_bar, dense_bar)
+        backward = Backward(
+            again, recovery, y0, tape, manual.filled(bars, ys), event_y_bar, dense_bar, again.backend.unstack(tuple(ys))
+        )
         gradient = pull_back(backward, corrected)
         report(solution.stats, gradient.error)
         report_estimate(solution.stats, gradient.estimate)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from janode.core.dry import Footprint, Sizes
-from janode.core.plan import Auto, Plan, Planner
+from janode.core.plan import Auto, Offers, Plan, Planner
 from janode.core.protocols import Array, State
 from janode.core.sweep import Sweep
 
@@ -26,7 +26,7 @@ def make_plan(auto: Auto, sweep: Sweep, field: ManualField, is_full: bool = Fals
     owner = getattr(field.user, "vjp", None) or field.user
 
     footprint = known_footprint(owner, key, lambda: _measured(backend, field, t, theta, sizes))
-    planner = Planner(sweep, footprint, sizes, has_framework=False, keeps_graphs=True)
+    planner = Planner(sweep, footprint, sizes, Offers(graphs=True))
     return planner.plan(auto, backend.free_memory(state[0]), field.stats, is_full)
 
 
