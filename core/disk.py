@@ -21,7 +21,8 @@ class Disk:
     """
 
     def __init__(self, below: Disk | None = None, start: Carry = ()) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="janode-"))
+        with _failures("written to a new directory"):
+            self.folder = Path(tempfile.mkdtemp(prefix="janode-"))
         self.remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._below, self._start = below, start
         self._own: set[int] = set()
@@ -29,14 +30,8 @@ class Disk:
     def put(self, index: int, carry: Carry, where: bool) -> Disk:
         """The slots with one written, if ``where`` holds."""
         if where and index:
-            try:
-                with (self.folder / str(index)).open("wb") as file:
-                    pickle.dump(carry, file, pickle.HIGHEST_PROTOCOL)
-            except OSError as error:
-                raise SolveError(
-                    f"solve: a checkpoint could not be written to {self.folder}: {error}. Free some space, set TMPDIR "
-                    'to a larger disk, or use Revolve with fewer checkpoints or storage="memory".'
-                ) from error
+            with _failures(f"written to {self.folder}"), (self.folder / str(index)).open("wb") as file:
+                pickle.dump(carry, file, pickle.HIGHEST_PROTOCOL)
             self._own.add(index)
         return self
 
@@ -46,7 +41,7 @@ class Disk:
             return self._start
         if index not in self._own and self._below is not None:
             return self._below.take(index)
-        with (self.folder / str(index)).open("rb") as file:
+        with _failures(f"read from {self.folder}"), (self.folder / str(index)).open("rb") as file:
             return pickle.load(file)
 
     @contextmanager
@@ -61,3 +56,15 @@ class Disk:
     def tape(self, y0: State) -> tuple[State, dict[Disk, tuple[()]]]:
         """The start and the slots: a key of a pytree, for frameworks keep the leaves of a tape elsewhere."""
         return y0, {self: ()}
+
+
+@contextmanager
+def _failures(what: str) -> Iterator[None]:
+    """Turns what the disk refuses into an error of the solve."""
+    try:
+        yield
+    except OSError as error:
+        raise SolveError(
+            f"solve: a checkpoint could not be {what}: {error}. Free some space, set TMPDIR to a larger disk, or "
+            'use Revolve with fewer checkpoints or storage="memory".'
+        ) from error

@@ -392,7 +392,7 @@ def test_the_schedules_are_imported_only_when_used() -> None:
 
 def test_a_slot_that_is_not_renewed_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Disk, "put", lambda self, index, carry, where: self)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(jo.SolveError, match="could not be read from"):
         gradient("rk4", DISK, 6)
 
 
