@@ -47,18 +47,23 @@ def taken_again(num_steps: int, checkpoints: int) -> int:
     return r * n - math.comb(c + r, r - 1) - (n - 1)
 
 
-def held(num_steps: int, checkpoints: int) -> int:
-    """How many carries a solve and its backward pass with checkpoints hold at most."""
+def held(num_steps: int, checkpoints: int, overwrites: bool = False) -> int:
+    """How many carries a solve and its backward pass with checkpoints hold at most.
+
+    ``overwrites``: whether new checkpoints take the memory of old ones, which otherwise stay for another pass.
+    """
     n, c = num_steps, checkpoints
-    return n if n <= c + 1 else max(c + 2, min(2 * c + 1, n - c + 1))
+    if n <= c + 1:
+        return n
+    return c + 2 if overwrites else max(c + 2, min(2 * c + 1, n - c + 1))
 
 
-def most_checkpoints(num_steps: int, room: int) -> int:
+def most_checkpoints(num_steps: int, room: int, overwrites: bool = False) -> int:
     """The most checkpoints that hold no more carries than there is room for; 0 if none do."""
     if num_steps <= room:
         return num_steps
-    if 2 * room >= num_steps + 3:
-        return room - 2
+    if overwrites or 2 * room >= num_steps + 3:
+        return max(0, room - 2)
     return max(0, (room - 1) // 2)
 
 
@@ -73,13 +78,14 @@ class Mixture:
     checkpoints: int
     num_stages: int = 0
     num_graphs: int = 0
+    overwrites: bool = False
 
     @property
     def demand(self) -> Demand:
         """What a gradient takes."""
         parts = [(self.first, self.num_first), (self.stages, self.num_stages), (self.graphs, self.num_graphs)]
         used = [(kind, count) for kind, count in parts if kind is not None and count]
-        carries = held(self.num_first, self.checkpoints) if self.num_first else 0
+        carries = held(self.num_first, self.checkpoints, self.overwrites) if self.num_first else 0
         peak = self.first.per_step * carries + max(kind.transient for kind, _ in used)
         peak += sum(kind.per_step * count for kind, count in used if kind is not self.first)
         again = taken_again(self.num_first, self.checkpoints) if self.num_first else 0
@@ -115,30 +121,40 @@ class Mixture:
 
 
 def best_mixture(
-    num_steps: int, budget: int, first: Kind, stages: Kind | None = None, graphs: Kind | None = None
+    num_steps: int,
+    budget: int,
+    first: Kind,
+    stages: Kind | None = None,
+    graphs: Kind | None = None,
+    overwrites: bool = False,
 ) -> Mixture | None:
     """The mixture with the fewest field evaluations within a budget of bytes, or None.
 
     Args:
         first: what the first part's steps are brought back from: states, one at a time or a whole step at once.
         stages, graphs: those of the other parts, or None to do without.
+        overwrites: as for ``held``.
     """
     fitting = [
-        mixture for mixture in _mixtures(num_steps, budget, first, stages, graphs) if mixture.demand.peak <= budget
+        mixture
+        for mixture in _mixtures(num_steps, budget, first, stages, graphs, overwrites)
+        if mixture.demand.peak <= budget
     ]
     return min(fitting, key=lambda mixture: (mixture.demand.num_field_evals, mixture.demand.peak), default=None)
 
 
-def _mixtures(num_steps: int, budget: int, first: Kind, stages: Kind | None, graphs: Kind | None) -> Iterator[Mixture]:
+def _mixtures(
+    num_steps: int, budget: int, first: Kind, stages: Kind | None, graphs: Kind | None, overwrites: bool
+) -> Iterator[Mixture]:
     for num_graphs in _counts(num_steps, budget, graphs):
         left = budget - (num_graphs * graphs.per_step if graphs else 0)
         for num_stages in _counts(num_steps - num_graphs, left, stages):
             kinds = [first] + [kind for kind, n in ((stages, num_stages), (graphs, num_graphs)) if kind and n]
             spare = left - (num_stages * stages.per_step if stages else 0) - max(kind.transient for kind in kinds)
             count = num_steps - num_graphs - num_stages
-            checkpoints = most_checkpoints(count, spare // max(1, first.per_step))
+            checkpoints = most_checkpoints(count, spare // max(1, first.per_step), overwrites)
             if checkpoints or not count:
-                yield Mixture(first, stages, graphs, count, checkpoints, num_stages, num_graphs)
+                yield Mixture(first, stages, graphs, count, checkpoints, num_stages, num_graphs, overwrites)
 
 
 def _counts(num_steps: int, budget: int, kind: Kind | None) -> list[int]:

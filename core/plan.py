@@ -26,6 +26,7 @@ DEFAULT_SHARE = 0.5
 _REHEARSED = 512
 """More steps are extrapolated: a rehearsal takes about 0.1 ms a step."""
 _MOST_KNOWN = 128
+_offsets: dict[Hashable, int] = {}
 _known: dict[Hashable, tuple[Method, Plan]] = {}
 """The last plans, each with its method, so that no other gets its id."""
 
@@ -175,6 +176,8 @@ class Offers(NamedTuple):
     """Whether the field's linearizations can be kept."""
     whole_steps: bool = True
     """Whether to linearize a step at once saves evaluations; compilers do without being told."""
+    overwrites: bool = False
+    """Whether the backward pass puts new checkpoints into the memory of the old ones."""
 
 
 @dataclass(frozen=True)
@@ -261,9 +264,11 @@ class Planner:
         """By how much a compiled solve takes more than rehearsed, or less: the same for any number of steps."""
         if self.measure is None or not isinstance(self.sweep.grid, FixedGrid):
             return 0
-        counts = self._short(8)
-        footprint = self.footprint._replace(holds_value=True)
-        return self.measure(recovery, counts) - rehearse(self.sweep, recovery, footprint, self.sizes, counts).peak
+        if (known := _offsets.get((self.key, recovery))) is None:
+            counts, footprint = self._short(8), self.footprint._replace(holds_value=True)
+            rehearsed = rehearse(self.sweep, recovery, footprint, self.sizes, counts)
+            known = _offsets[self.key, recovery] = self.measure(recovery, counts) - rehearsed.peak
+        return known
 
     def _short(self, num_steps: int) -> tuple[int, ...]:
         """The steps of a short solve with as many times."""
@@ -295,9 +300,9 @@ class Planner:
         for record in self._records:
             kind = self._kind(record)
             # With one checkpoint the least memory there is: what an error names.
-            mixtures = [Mixture(kind, None, None, num_steps, 1)]
+            mixtures = [Mixture(kind, None, None, num_steps, 1, overwrites=self.offers.overwrites)]
             for rest in ((None, None), tails) if self.sweep.controls is None else ((None, None),):
-                best = best_mixture(num_steps, budget, kind, *rest)
+                best = best_mixture(num_steps, budget, kind, *rest, self.offers.overwrites)
                 mixtures += [] if best is None else [best]
             for mixture in mixtures:
                 if isinstance(mixture.recovery, Revolve | Mixed):
