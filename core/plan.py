@@ -7,9 +7,10 @@ import numbers
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .adjoint import DEFAULT, RECOVERIES, STEPPED_BACK
+from .adjoint import RECOVERIES, STEPPED_BACK
+from .auto import Auto, Explained
 from .dry import Demand, Footprint, Sizes, rehearse
 from .errors import InputError
 from .grids import FixedGrid
@@ -22,57 +23,13 @@ from .revolve import Revolve
 from .solution import Stats
 from .sweep import Sweep
 
-DEFAULT_SHARE = 0.5
 _REHEARSED = 512
 """More steps are extrapolated: a rehearsal takes about 0.1 ms a step."""
+_MOST_STATES = 1_000_000
 _MOST_KNOWN = 128
 _offsets: dict[Hashable, int] = {}
 _known: dict[Hashable, tuple[Method, Plan]] = {}
 """The last plans, each with its method, so that no other gets its id."""
-
-
-@dataclass(frozen=True)
-class Auto:
-    """The adjoint ``"auto"``: of the exact gradients the one with the fewest field evaluations that fits the memory.
-
-    Args:
-        memory_budget: the most memory that a gradient may take at once, beyond the arguments of the solve: bytes, an
-            integer >= 1, or the share of what the device has free when it is asked, in (0, 1]. Unless given, half.
-
-    Cost: the first solve of a field with its shapes evaluates and linearizes it once more, and then runs the methods on
-    sizes, about 0.1 ms a step; later ones find the plan again.
-    """
-
-    memory_budget: float | None = None
-
-    def __post_init__(self) -> None:
-        budget = self.memory_budget
-        if budget is None:
-            return
-        is_number = isinstance(budget, numbers.Real) and not isinstance(budget, bool)
-        if not is_number or not (budget >= 1 if isinstance(budget, numbers.Integral) else 0.0 < budget <= 1.0):
-            raise InputError(
-                f"Auto: memory_budget must be an integer >= 1, bytes, or a share in (0, 1]; got {budget!r}. Give what "
-                "a gradient may take."
-            )
-
-    def bytes(self, free: int | None) -> int:
-        """The budget, where the device has so much free."""
-        budget = DEFAULT_SHARE if self.memory_budget is None else self.memory_budget
-        if isinstance(budget, numbers.Integral):
-            return int(budget)
-        if free is None:
-            raise InputError(
-                "Auto: memory_budget must be in bytes where the free memory of the device cannot be read; got "
-                f"{self.memory_budget!r}. Give an integer."
-            )
-        return int(budget * free)
-
-
-def read_auto(adjoint: Any) -> tuple[Auto | None, Any]:
-    """(what chooses the adjoint, or None; the adjoint where nothing needs to be chosen)."""
-    auto = Auto() if isinstance(adjoint, str) and adjoint == "auto" else adjoint
-    return (auto, DEFAULT) if isinstance(auto, Auto) else (None, adjoint)
 
 
 class Option(NamedTuple):
@@ -149,6 +106,14 @@ class Plan:
         return "\n".join([f"memory budget {_readable(self.memory_budget)}", *(line.rstrip() for line in lines)])
 
 
+class Planned(Exception):
+    """Ends a solve that was to be planned only."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.plan = plan
+
+
 def _evaluations(option: Option) -> int:
     return option.demand.num_field_evals
 
@@ -201,21 +166,27 @@ class Planner:
         method = type(sweep.method), sweep.method.name, id(getattr(sweep.method, "tableau", None))
         return *method, grid, controls, self.footprint, self.sizes, field
 
-    def plan(self, auto: Auto, free: int | None, stats: Stats | None, is_full: bool = False) -> Plan:
-        """The fastest option within the budget; ``is_full`` asks for those that cannot be the fastest, too.
+    def plan(self, auto: Auto, free: int | None, stats: Stats | None) -> Plan:
+        """The fastest option within the budget.
 
         Raises:
             InputError: if there is none; the least that there is is named.
+            Planned: if it is only to be explained.
         """
         budget = auto.bytes(free)
         if auto.memory_budget is None or not isinstance(auto.memory_budget, numbers.Integral):
             budget = _rounded(budget)
+        # What cannot be the fastest is looked at for an explanation alone.
+        is_full = isinstance(auto, Explained)
         key = self.key, budget, is_full
         if (known := _known.get(key)) is None:
             while len(_known) >= _MOST_KNOWN:
                 del _known[next(iter(_known))]
             known = _known[key] = self.sweep.method, self._made(budget, is_full)
-        return replace(known[1], stats=stats)
+        plan = replace(known[1], stats=stats)
+        if isinstance(auto, Explained):
+            raise Planned(plan)
+        return plan
 
     def _made(self, budget: int, is_full: bool) -> Plan:
         options = self._pure(budget)
@@ -327,7 +298,7 @@ class Planner:
             name = "aca" if isinstance(record, WholeSteps) else "symplectic"
             kind, given = self._kind(record), self._states_asked_for
             room = max(2, (budget - kind.transient) // max(1, kind.per_step))
-            checkpoints = room if given is None else min(room, given)
+            checkpoints = min(room, _MOST_STATES if given is None else given)
             demand = Demand(kind.transient + checkpoints * kind.per_step, kind.num_field_evals, kind.num_vjps)
             recovery = Revolve(checkpoints, record=record)
             found.append(Option(f'"{name}" with at most {checkpoints} states', recovery, demand, is_bound=True))

@@ -8,11 +8,14 @@ from typing import Any
 
 from janode.core.dry import Footprint
 
+from .knots import KnotsField
+
 _known: weakref.WeakKeyDictionary[Any, dict[Hashable, Footprint]] = weakref.WeakKeyDictionary()
 
 
 def known_footprint(fn: Callable[..., Any], key: Hashable, measure: Callable[[], Footprint]) -> Footprint:
     """The footprint of a callable for shapes and dtypes that ``key`` tells apart, measured once."""
+    fn = fn.field if isinstance(fn, KnotsField) else fn
     # Lambdas made again and again share their code.
     owner = getattr(getattr(fn, "__func__", fn), "__code__", fn)
     try:

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from janode.core.auto import Auto
 from janode.core.dry import Footprint, Sizes
 from janode.core.grids import FixedGrid
-from janode.core.plan import Auto, Offers, Plan, Planner
+from janode.core.plan import Offers, Plan, Planner
 from janode.core.protocols import Recovery, State
 
 from .footprints import known_footprint
@@ -23,7 +24,7 @@ from .jax_steps import FixedSteps
 jax.tree_util.register_static(Plan)
 
 
-def make_plan(auto: Auto, field: Callable[..., Any], problem: Problem, arrays: Any, is_full: bool = False) -> Plan:
+def make_plan(auto: Auto, field: Callable[..., Any], problem: Problem, arrays: Any) -> Plan:
     """The plan; the shapes of the field's residuals are traced once for each field and shapes.
 
     What a compiler makes of a solve is not known before. For a budget that was given, the gradients of short solves are
@@ -43,7 +44,7 @@ def make_plan(auto: Auto, field: Callable[..., Any], problem: Problem, arrays: A
     planner = Planner(
         sweep, footprint, sizes, Offers(whole_steps=False, overwrites=True), measure if is_measured else None
     )
-    return planner.plan(auto, problem.backend.free_memory(state[0]), None, is_full)
+    return planner.plan(auto, problem.backend.free_memory(state[0]), None)
 
 
 def _size(leaf: Any) -> int:

@@ -11,13 +11,13 @@ from typing import Any
 from janode.backends.registry import array_backend
 from janode.core import arguments
 from janode.core.adjoint import Backward, find_adjoint, pull_back
+from janode.core.auto import read_auto
 from janode.core.backsolve import report_estimate
 from janode.core.controllers import PIDController
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
 from janode.core.knots import Knots, check_knots, stop_at_knots
 from janode.core.methods import find_method
-from janode.core.plan import read_auto
 from janode.core.protocols import Array, Method, Recovery
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
@@ -29,7 +29,6 @@ from janode.core.tableaus import Tableau
 
 from .knots_manual import on_knots
 from .manual_field import Field, ManualField
-from .manual_plan import make_plan
 from .manual_taps import Taps
 from .progress import shown
 from .trees import Tree
@@ -276,6 +275,8 @@ def solve_vjp(
     corrected = find_correction("solve_vjp", correction, sweep)
     plan = None
     if auto is not None and not check_recompute:
+        from .manual_plan import make_plan
+
         plan = make_plan(auto, sweep, manual)
         recovery = plan.recovery or recovery
     again = sweep

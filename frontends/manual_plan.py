@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from janode.core.auto import Auto
 from janode.core.dry import Footprint, Sizes
-from janode.core.plan import Auto, Offers, Plan, Planner
+from janode.core.plan import Offers, Plan, Planner
 from janode.core.protocols import Array, State
 from janode.core.sweep import Sweep
 
 from .footprints import known_footprint
+from .knots import KnotsField
 from .manual_field import ManualField
 
 
-def make_plan(auto: Auto, sweep: Sweep, field: ManualField, is_full: bool = False) -> Plan:
+def make_plan(auto: Auto, sweep: Sweep, field: ManualField) -> Plan:
     """The plan; the first one for a field and its shapes evaluates and pulls it once."""
     backend: Any = sweep.backend
     state = field.state.leaves
@@ -23,11 +25,12 @@ def make_plan(auto: Auto, sweep: Sweep, field: ManualField, is_full: bool = Fals
     sizes = Sizes(*(tuple([_size(backend.xp, leaf) for leaf in part]) for part in (state, field.params.leaves, node)))
     key = tuple([(tuple(leaf.shape), str(leaf.dtype)) for leaf in (*state, *theta)]), backend.name
     t = backend.time(0.0, state[sweep.clock])
-    owner = getattr(field.user, "vjp", None) or field.user
+    own = field.user.field if isinstance(field.user, KnotsField) else field.user
+    owner = getattr(own, "vjp", None) or own
 
     footprint = known_footprint(owner, key, lambda: _measured(backend, field, t, theta, sizes))
     planner = Planner(sweep, footprint, sizes, Offers(graphs=True))
-    return planner.plan(auto, backend.free_memory(state[0]), field.stats, is_full)
+    return planner.plan(auto, backend.free_memory(state[0]), field.stats)
 
 
 def _size(xp: Any, leaf: Array) -> int:

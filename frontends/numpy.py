@@ -4,109 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from janode.core.backsolve import Backsolve
-from janode.core.controllers import PIController, PIDController
-from janode.core.errors import (
-    InputError,
-    JanodeError,
-    MaxStepsReached,
-    NonFiniteState,
-    SolveError,
-    StepSizeUnderflow,
-)
-from janode.core.events import Event
-from janode.core.knots import Knots
-from janode.core.recovery import Symplectic
-from janode.core.revolve import Revolve
-
 from .late import late
-from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
+from .manual_names import *  # noqa: F403
+from .manual_names import LATE, NAMES
 
 if TYPE_CHECKING:
-    from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
-    from .manual_jvp import solve_jvp
-    from .numpy_ivp import IvpGradients, IvpResult, IvpSolution, solve_ivp, solve_ivp_vjp
-    from .validity import (
-        Check,
-        Discrepancies,
-        Entry,
-        StepSizeMonitor,
-        ToleranceMonitor,
-        Validity,
-        checksum,
-        plot_validity,
-        relative_distance,
-        show_validity,
-        starting_step,
-        validate,
-    )
+    from .numpy_ivp import IvpGradients as IvpGradients
+    from .numpy_ivp import IvpResult as IvpResult
+    from .numpy_ivp import IvpSolution as IvpSolution
+    from .numpy_ivp import solve_ivp as solve_ivp
+    from .numpy_ivp import solve_ivp_vjp as solve_ivp_vjp
 
-__all__ = [
-    "Backsolve",
-    "Check",
-    "Diagnosis",
-    "Discrepancies",
-    "Entry",
-    "Event",
-    "Field",
-    "Gradients",
-    "InputError",
-    "IvpGradients",
-    "IvpResult",
-    "IvpSolution",
-    "JanodeError",
-    "Knots",
-    "MaxStepsReached",
-    "NonFiniteState",
-    "PIController",
-    "PIDController",
-    "Revolve",
-    "Solution",
-    "SolveError",
-    "Stats",
-    "StepSizeMonitor",
-    "StepSizeUnderflow",
-    "Symplectic",
-    "ToleranceMonitor",
-    "Validity",
-    "checksum",
-    "control_times",
-    "diagnose_controls",
-    "plot_validity",
-    "refine_controls",
-    "relative_distance",
-    "show_validity",
-    "solve",
-    "solve_ivp",
-    "solve_ivp_vjp",
-    "solve_jvp",
-    "solve_vjp",
-    "starting_step",
-    "validate",
-]
+_OWN = ("IvpGradients", "IvpResult", "IvpSolution", "solve_ivp", "solve_ivp_vjp")
+__all__ = sorted([*NAMES, *_OWN])
 
-__getattr__ = late(
-    __name__,
-    {
-        "controls": ("Diagnosis", "control_times", "diagnose_controls", "refine_controls"),
-        "manual_jvp": ("solve_jvp",),
-        "numpy_ivp": ("IvpGradients", "IvpResult", "IvpSolution", "solve_ivp", "solve_ivp_vjp"),
-        "validity": (
-            "Check",
-            "Discrepancies",
-            "Entry",
-            "StepSizeMonitor",
-            "ToleranceMonitor",
-            "Validity",
-            "checksum",
-            "plot_validity",
-            "relative_distance",
-            "show_validity",
-            "starting_step",
-            "validate",
-        ),
-    },
-)
+__getattr__ = late(__name__, {**LATE, "numpy_ivp": _OWN})
 
 
 def __dir__() -> list[str]:

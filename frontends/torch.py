@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from janode.core.auto import Auto
 from janode.core.backsolve import Backsolve
 from janode.core.controllers import PIController, PIDController
 from janode.core.errors import (
@@ -15,11 +16,14 @@ from janode.core.errors import (
 from janode.core.events import Event
 from janode.core.knots import Knots
 from janode.core.ode_gap import OdeGap
+from janode.core.plan import Plan
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 from janode.core.solution import Solution, Stats
 
 from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
+from .explain import make_explain
+from .torch_jvp import solve_jvp
 from .torch_modules import ControlledODE, NeuralODE
 from .torch_monitor import MonitorCallback
 from .torch_odeint import odeint, odeint_adjoint, odeint_dense, odeint_event
@@ -32,6 +36,7 @@ from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMon
 from .validity_report import plot_validity, show_validity
 
 __all__ = [
+    "Auto",
     "Backsolve",
     "Check",
     "ControlledODE",
@@ -50,6 +55,7 @@ __all__ = [
     "OdeGap",
     "PIController",
     "PIDController",
+    "Plan",
     "ResidualStack",
     "Revolve",
     "Solution",
@@ -64,6 +70,7 @@ __all__ = [
     "control_times",
     "deepen",
     "diagnose_controls",
+    "explain",
     "from_resnet",
     "gradient_gap",
     "kept_bytes",
@@ -78,6 +85,9 @@ __all__ = [
     "relative_distance",
     "show_validity",
     "solve",
+    "solve_jvp",
     "starting_step",
     "validate",
 ]
+
+explain = make_explain(solve)

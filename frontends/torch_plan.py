@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 
 from janode.backends.torch_rows import TorchRowsBackend
+from janode.core.auto import Auto
 from janode.core.errors import InputError
-from janode.core.plan import Auto, Offers, Plan, Planner
+from janode.core.plan import Offers, Plan, Planner
 from janode.core.sweep import Sweep
 
 from .torch_field import TorchField
 from .torch_footprint import footprint_of, sizes_of
 
 
-def make_plan(auto: Auto, sweep: Sweep, field: TorchField, has_framework: bool, is_full: bool = False) -> Plan | None:
+def make_plan(auto: Auto, sweep: Sweep, field: TorchField, has_framework: bool) -> Plan | None:
     """The plan, or None where nothing can be measured: in batches of solves, transforms, and without data.
 
     ``has_framework``: whether autograd may record the solver's operations.
@@ -29,4 +30,4 @@ def make_plan(auto: Auto, sweep: Sweep, field: TorchField, has_framework: bool, 
         return None
     footprint = footprint_of(field, sweep.backend.time(0.0, leaf))
     planner = Planner(sweep, footprint, sizes_of(field), Offers(has_framework, graphs=True))
-    return planner.plan(auto, sweep.backend.free_memory(leaf), field.stats, is_full)
+    return planner.plan(auto, sweep.backend.free_memory(leaf), field.stats)

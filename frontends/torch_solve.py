@@ -11,13 +11,14 @@ import torch
 from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import Correction, find_adjoint
+from janode.core.auto import Auto, read_auto
 from janode.core.controllers import PIDController
 from janode.core.corrected import NoCorrection, find_correction
 from janode.core.errors import InputError
 from janode.core.failures import check_start, raise_failure
 from janode.core.knots import Knots, Weights, check_knots, stop_at_knots
 from janode.core.methods import find_method
-from janode.core.plan import Auto, Plan, read_auto
+from janode.core.plan import Plan
 from janode.core.protocols import Method, Recovery, State
 from janode.core.recheck import check_rechecked, recorded
 from janode.core.records import Nothing
