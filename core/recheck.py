@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import InputError
-from .protocols import Array, Field, Linearization, State
+from .protocols import Array, Linearization, State
 from .sweep import Sweep
 
 KEEPING = ("backprop",)
@@ -139,7 +139,7 @@ def recorded(where: str, sweep: Sweep, paths: Sequence[str]) -> Sweep:
     Cost: copies of the input and the value of every evaluation, and four reads from the device for each that is made
     again.
     """
-    noting: Field = Rechecked(sweep.field, where, sweep, paths, Evaluations())
+    noting: Any = Rechecked(sweep.field, where, sweep, paths, Evaluations())
     return replace(sweep, field=noting)
 
 

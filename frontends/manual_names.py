@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from janode.core.auto import Auto
 from janode.core.backsolve import Backsolve
 from janode.core.controllers import PIController, PIDController
 from janode.core.errors import (
@@ -22,6 +23,7 @@ from janode.core.revolve import Revolve
 from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
 
 __all__ = [
+    "Auto",
     "Backsolve",
     "Event",
     "Field",
@@ -45,6 +47,7 @@ __all__ = [
 
 LATE = {
     "controls": ("Diagnosis", "control_times", "diagnose_controls", "refine_controls"),
+    "manual_explain": ("Plan", "explain"),
     "manual_jvp": ("solve_jvp",),
     "validity": (
         "Check",
@@ -66,6 +69,7 @@ NAMES = [*__all__, *(name for names in LATE.values() for name in names)]
 
 if TYPE_CHECKING:
     from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
+    from .manual_explain import Plan, explain
     from .manual_jvp import solve_jvp
     from .validity import (
         Check,
@@ -83,6 +87,6 @@ if TYPE_CHECKING:
     )
 
     # For type checkers, which take what LATE finds for a name like any other.
-    __all__ += ["Diagnosis", "control_times", "diagnose_controls", "refine_controls", "solve_jvp"]
+    __all__ += ["Diagnosis", "control_times", "diagnose_controls", "refine_controls", "Plan", "explain", "solve_jvp"]
     __all__ += ["Check", "Discrepancies", "Entry", "StepSizeMonitor", "ToleranceMonitor", "Validity", "checksum"]
     __all__ += ["plot_validity", "relative_distance", "show_validity", "starting_step", "validate"]
