@@ -87,6 +87,6 @@ if TYPE_CHECKING:
     )
 
     # For type checkers, which take what LATE finds for a name like any other.
-    __all__ += ["Diagnosis", "control_times", "diagnose_controls", "refine_controls", "Plan", "explain", "solve_jvp"]
+    __all__ += ["Diagnosis", "Plan", "control_times", "diagnose_controls", "explain", "refine_controls", "solve_jvp"]
     __all__ += ["Check", "Discrepancies", "Entry", "StepSizeMonitor", "ToleranceMonitor", "Validity", "checksum"]
     __all__ += ["plot_validity", "relative_distance", "show_validity", "starting_step", "validate"]
