@@ -15,6 +15,7 @@ from .figures import work_precision
 from .machine import ROOT, facts
 from .measure import Race
 from .page import PAGE, RESULTS, fill_readme, page, tables
+from .suites.adjoints import figures as adjoint_figures
 from .worker import launch
 
 app = typer.Typer(add_completion=False)
@@ -60,6 +61,11 @@ def main(
             figure = RESULTS / f"{result['suite']}-work-precision.png"
             if result["suite"] == "adaptive" and work_precision(list(map(Race.from_json, result["races"])), figure):
                 console.print(f"written: {figure.relative_to(ROOT)}")
+            if result["suite"] == "adjoints":
+                for name, draw in adjoint_figures().items():
+                    figure = RESULTS / f"adjoints-{name}.png"
+                    if draw(list(map(Race.from_json, result["races"])), figure):
+                        console.print(f"written: {figure.relative_to(ROOT)}")
         console.print(fill_readme(results), markup=False, highlight=False)
         return
     known = import_module(f"benchmarks.suites.{suite}").LIBRARIES

@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     *("numpy", "scipy", "torch", "jax", "jaxlib", "torchdiffeq", "torchode", "diffrax", "equinox"),
-    "array-api-compat",
+    *("TorchDiffEqPack", "array-api-compat"),
 )
 
 

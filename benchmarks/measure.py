@@ -89,7 +89,7 @@ def race(
         synchronise()
         took = time.process_time() - cpu, time.perf_counter() - wall
         if is_compared and result is not None and name not in results:
-            results[name] = _flat(result)
+            results[name] = flat(result)
         return took
 
     began, rounds = time.perf_counter(), 0
@@ -111,7 +111,8 @@ def race(
     return found
 
 
-def _flat(arrays: Sequence[Any]) -> np.ndarray:
+def flat(arrays: Sequence[Any]) -> np.ndarray:
+    """All entries as one vector of double precision on the host."""
     on_host = [np.asarray(array.cpu() if hasattr(array, "cpu") else array, dtype=float) for array in arrays]
     return np.concatenate([array.ravel() for array in on_host])
 

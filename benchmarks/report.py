@@ -70,8 +70,14 @@ UNITS = {
     "memory": "kB",
     "import": "ms",
     "evaluations": "evaluations",
+    "VJPs": "VJPs",
+    "passes": "passes",
+    "error": "relative",
+    "hessian": "relative",
 }
-SCALES = {"ms": 1e3, "s": 1.0, "kB": 1e-3, "evaluations": 1.0}
+SCALES = {"ms": 1e3, "s": 1.0, "kB": 1e-3}
+"""Of what is stored in another unit."""
+RELATIVE = ("forward", "gradient", "import", "evaluations", "VJPs", "passes")
 
 
 def race_tables(races: Sequence[Race], measure: str) -> Iterator[Table]:
@@ -81,7 +87,8 @@ def race_tables(races: Sequence[Race], measure: str) -> Iterator[Table]:
         group = [race for race in races if (race.case.library, race.case.task, race.case.times) == kind]
         library, task, times = kind
         unit = UNITS[task]
-        is_relative = task in ("forward", "gradient", "import", "evaluations")
+        scale = SCALES.get(unit, 1.0)
+        is_relative = task in RELATIVE
         first = next(iter(group[0].samples))
         title = ", ".join(part for part in (library, task, times) if part) + f" [{unit}]"
         title += f" (times `{first}`)" if is_relative else ""
@@ -89,7 +96,7 @@ def race_tables(races: Sequence[Race], measure: str) -> Iterator[Table]:
         has_differences = any(race.differences for race in group)
         rows = []
         for name in {name: None for race in group for name in race.samples}:
-            cells = [_cell(race, name, first if is_relative else None, measure, SCALES[unit]) for race in group]
+            cells = [_cell(race, name, first if is_relative else None, measure, scale) for race in group]
             off = [race.differences[name] for race in group if name in race.differences]
             rows.append((name, *cells, *([f"{max(off):.0e}" if off else ""] if has_differences else [])))
         yield Table(title, ("", *header, *(["differs by"] if has_differences else [])), rows)
