@@ -33,6 +33,7 @@ docs: $(VENV)/dev.stamp
 # What the papers claim, reproduced at a small scale; fails if a claim does.
 studies: $(VENV)/demo.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m studies.gradient_correction --quick
+	OMP_NUM_THREADS=1 $(BIN)/python -m studies.exact_gradients --quick
 	OMP_NUM_THREADS=1 $(BIN)/python -m studies.resnet_ode --quick
 	OMP_NUM_THREADS=1 $(BIN)/python -m studies.valid_ode --quick
 
