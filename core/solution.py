@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, NamedTuple, TypeVar
 
 SUCCESS = 0
@@ -39,7 +39,7 @@ class Report(NamedTuple):
     """Buffer: the continuous extension of every step, if it was to be kept."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Stats:
     """Counts of one solve; on eager libraries its backward pass adds to them when it runs.
 
@@ -57,6 +57,10 @@ class Stats:
     num_vjps: int = 0
     reconstruction_error: float | None = None
     gradient_error: float | None = None
+
+    def __repr__(self) -> str:
+        given = [(part.name, getattr(self, part.name)) for part in fields(self)]
+        return f"Stats({', '.join(f'{name}={value!r}' for name, value in given if value is not None)})"
 
     def count(self, report: Report) -> None:
         """Take over the numbers of steps."""

@@ -86,6 +86,13 @@ def test_every_error_is_janodes_and_a_builtin(error: type[Exception], builtin: t
     assert issubclass(error, builtin)
 
 
+def test_statistics_name_what_was_counted() -> None:
+    assert repr(jo.Stats(3, 2, 1, 12, 4)) == (
+        "Stats(num_steps=3, num_accepted=2, num_rejected=1, num_field_evals=12, num_vjps=4)"
+    )
+    assert "num_vjps=0, reconstruction_error=0.5)" in repr(jo.Stats(reconstruction_error=0.5))
+
+
 def test_errors_of_the_field_pass_through() -> None:
     def field(t: Any, y: Any) -> Any:
         raise ZeroDivisionError("in the field")

@@ -192,7 +192,7 @@ def explode(y0: Any, ts: Any = (0.0, 0.1, 50.0), **options: Any) -> jo.Solution[
 
 TEXT = (
     "solve: the state must stay finite; it became infinite or NaN between t = 0.1 and t = 50.0, after step 30 of 60; "
-    "Stats(num_steps=60, num_accepted=60, num_rejected=0, num_field_evals=60, num_vjps=0, reconstruction_error=None). "
+    "Stats(num_steps=60, num_accepted=60, num_rejected=0, num_field_evals=60, num_vjps=0). "
     'Take smaller steps, or check the field there; on_failure="return" gives the solution as far as it went.'
 )
 
