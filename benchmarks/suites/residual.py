@@ -62,7 +62,7 @@ def races(library: str, device: str, scale: Scale, absent: Sequence[str]) -> Ite
     """Time and memory of a gradient, for every network."""
     import torch
 
-    from ..torch_problem import LiveBytes
+    from janode.backends.torch_memory import LiveBytes
 
     torch.set_num_threads(1)
     for network in scale.networks:

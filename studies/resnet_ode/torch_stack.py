@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import janode.torch as jo
-from benchmarks.torch_problem import LiveBytes
+from janode.backends.torch_memory import LiveBytes
 
 from .problem import Array, Weights, layer
 
