@@ -8,6 +8,14 @@ A stack of N blocks takes N steps of one size h. What is a step, its pullback an
 
 Going back without stored activations (Sander, Ablin, Peyre 2022, arXiv 2205.14612, section 4) x_n is computed from
 x_{n+1}: exactly by leapfrog, to O(h^2) by Euler, to O(h^3) by Heun where f_n changes little from n to n + 1.
+
+Euler's inverse solves x_n = x_{n+1} - h f_n(x_n) by one step of a fixed-point iteration that starts at x_{n+1}; f_n is
+then evaluated again, where the VJP is taken. Prediction starts it where the last slope leads,
+
+    p_n = x_{n+1} - h f_{n+1}(p_{n+1}),   x_n = x_{n+1} - h f_n(p_n),
+
+and takes the VJP at p_n: one evaluation serves both. p_n is off by O(h^2) and x_n by O(h^3), where f_n changes little
+from n to n + 1; else p_n by O(h) and x_n by O(h^2).
 """
 
 from __future__ import annotations
@@ -29,7 +37,9 @@ SCHEMES: dict[str, RungeKutta | Leapfrog] = {
     "heun": RungeKutta(TABLEAUS["heun2"]),
     "leapfrog": Leapfrog(),
 }
-ADJOINTS = ("reconstruct", "symplectic", "backprop")
+ADJOINTS = ("reconstruct", "predict", "symplectic", "backprop")
+MEMORY_FREE = ("reconstruct", "predict")
+"""Those that keep the last carry alone."""
 
 
 def find_scheme(where: str, scheme: str) -> RungeKutta | Leapfrog:
@@ -39,6 +49,11 @@ def find_scheme(where: str, scheme: str) -> RungeKutta | Leapfrog:
     return SCHEMES[scheme]
 
 
+def adjoints_of(scheme: str) -> tuple[str, ...]:
+    """The adjoints of a scheme."""
+    return tuple([adjoint for adjoint in ADJOINTS if adjoint != "predict" or scheme == "euler"])
+
+
 def check_stack(where: str, num_blocks: int, scheme: str, adjoint: str, step: float | None) -> float:
     """Refuse what is no stack; returns the step size, 1 / num_blocks unless given."""
     if num_blocks < 1:
@@ -46,6 +61,11 @@ def check_stack(where: str, num_blocks: int, scheme: str, adjoint: str, step: fl
     find_scheme(where, scheme)
     if adjoint not in ADJOINTS:
         raise unknown_name(where, "adjoint", adjoint, ADJOINTS)
+    if adjoint not in adjoints_of(scheme):
+        raise InputError(
+            f'{where}: adjoint {adjoint!r} must have scheme "euler"; got {scheme!r}. Use "reconstruct", which with '
+            '"leapfrog" takes as few evaluations.'
+        )
     if step is None:
         return 1.0 / num_blocks
     if isinstance(step, bool) or not isinstance(step, int | float) or not 0.0 < step < float("inf"):
@@ -108,6 +128,10 @@ class Stack:
         zeros = self.method.carry_zeros(self.backend.zeros(x_bar))
         return StackBars(self.method.output_vjp(zeros, x_bar, self.backend), self.backend.zeros(shared, wide=True))
 
+    def pull_from_last(self, adjoint: str, last: Carry, bars: StackBars) -> tuple[Carry, StackBars, Any]:
+        """The way back of a memory-free adjoint: (first carry as it came out, bars, what steps send to blocks)."""
+        return self.pull_predicted(last, bars) if adjoint == "predict" else self.pull_reconstructed(last, bars)
+
     def pull_kept(self, records: Any, bars: StackBars) -> tuple[StackBars, Any]:
         """The way back from kept carries: (bars, for each phase what each step sends to the blocks of its stages)."""
 
@@ -127,6 +151,24 @@ class Stack:
 
         ((first, bars),), sent = self._back(step, [(last, bars)])
         return first, bars, sent
+
+    def pull_predicted(self, last: Carry, bars: StackBars) -> tuple[Carry, StackBars, Any]:
+        """``pull_reconstructed`` for Euler's method with one evaluation a step, at the predicted state."""
+        (x,) = last
+
+        def back(x: State, slope: State) -> State:
+            return self.backend.linear_combination(x, -self.h, (1.0,), (slope,))
+
+        def step(stepper: Stepper, state: Any, row: Any, _: Any) -> Any:
+            x, slope, bars = state.pop()
+            made = self.field.linearize(None, back(x, slope), row[0])
+            slope = made.f
+            bars, sent = self._pull(stepper, row, bars, lambda _: made)
+            return [(back(x, slope), slope, bars)], sent
+
+        slope = self.field(None, x, _row(self.rows[0], self.num_blocks - 1))
+        ((first, _, bars),), sent = self._back(step, [(x, slope, bars)])
+        return (first,), bars, sent
 
     def missed(self, first: Carry, x: State) -> Array:
         """||x~_0 - x_0|| / ||x_0||: by how much the way back missed the input."""
@@ -214,6 +256,11 @@ class Stack:
         except StopIteration as done:
             carry_bar, _ = done.value
         return StackBars(carry_bar, shared), tuple([sent[i] for i in range(len(stepper.c))])
+
+
+def _row(part: Any, n: int) -> Any:
+    """One row of a list, or of arrays with a leading axis."""
+    return part[n] if isinstance(part, list) else tuple([leaf[n, ...] for leaf in part])
 
 
 def _cut(part: Any, first: int, last: int) -> Any:

@@ -12,7 +12,7 @@ import torch
 
 from janode.core.errors import InputError
 from janode.core.ode_gap import OdeGap, measure
-from janode.core.residual import ADJOINTS
+from janode.core.residual import MEMORY_FREE, adjoints_of
 
 from .torch_blocks import Blocks
 from .torch_residual import ResidualStack
@@ -21,7 +21,7 @@ from .trees import Tree
 
 @dataclass(frozen=True)
 class GradientGap:
-    """The gradient by ``adjoint="reconstruct"`` beside the exact one, over the input and all parameters.
+    """A memory-free gradient beside the exact one, over the input and all parameters.
 
     Attributes:
         relative_error: ||g~ - g|| / ||g||.
@@ -82,7 +82,9 @@ def ode_gap(stack: ResidualStack, x: torch.Tensor, *extra: Any, substeps: int = 
 
 
 def gradient_gap(stack: ResidualStack, x: torch.Tensor, *extra: Any) -> GradientGap:
-    """The gradient of ||x_N||^2 / 2 by ``"reconstruct"`` against the exact one. Holds N states, and two gradients.
+    """The gradient of ||x_N||^2 / 2 without memory against the exact one. Holds N states, and two gradients.
+
+    The adjoint is the stack's, if that is memory-free, else ``"reconstruct"``.
 
     Example:
         >>> import torch
@@ -94,7 +96,8 @@ def gradient_gap(stack: ResidualStack, x: torch.Tensor, *extra: Any) -> Gradient
     found, error = [], 0.0
     x = x.detach().requires_grad_()
     wanted = [x, *[p for p in stack.parameters() if p.requires_grad]]
-    for adjoint in ("reconstruct", "symplectic"):
+    memory_free = stack.adjoint if stack.adjoint in MEMORY_FREE else "reconstruct"
+    for adjoint in (memory_free, "symplectic"):
         other = ResidualStack(stack.blocks, stack.scheme, adjoint, stack.step)
         with _untouched(stack), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -102,7 +105,7 @@ def gradient_gap(stack: ResidualStack, x: torch.Tensor, *extra: Any) -> Gradient
                 output = other(x, *extra)
             bars = torch.autograd.grad(output, wanted, output.detach(), allow_unused=True)
         found.append([torch.zeros_like(leaf) if bar is None else bar for bar, leaf in zip(bars, wanted, strict=True)])
-        if adjoint == "reconstruct":
+        if adjoint == memory_free:
             error = other.stats.reconstruction_error or 0.0
     near, exact = found
     size, length = _pair(exact, exact), _pair(near, near)
@@ -115,7 +118,7 @@ def kept_bytes(stack: ResidualStack, x: torch.Tensor, *extra: Any) -> dict[str, 
     """What autograd keeps between the passes with each adjoint, in bytes, beside x and the parameters."""
     found = {}
     given = {tensor.untyped_storage().data_ptr() for tensor in (x, *stack.parameters())}
-    for adjoint in ADJOINTS:
+    for adjoint in adjoints_of(stack.scheme):
         sizes: dict[int, int] = {}
         kept: list[torch.Tensor] = []
 

@@ -67,7 +67,7 @@ def test_tiny_run_writes_everything_and_fails_where_a_claim_does(
     assert result.exit_code == 1  # from 2 to 16 layers memory does not grow fourfold
     assert "FAILED peak memory, backpropagation: largest depth over smallest must be at least 4" in result.output
     (held, all_claims) = map(int, re.search(r"(\d+) of (\d+) claims hold", result.output).groups())  # type: ignore[union-attr]
-    assert (held >= 10, all_claims) == (True, 15)
+    assert (held >= 10, all_claims) == (True, 16)
     names = {path.name for path in (tmp_path / "quick").iterdir()}
     assert names == {"results.json", "tables.md", *(f"{name}.png" for name in FIGURES)}
     before = (tmp_path / "quick" / "results.json").read_bytes()
@@ -89,6 +89,7 @@ def test_stored_results_are_of_the_study_as_it_is(folder: str, scale: study.Scal
         ("gap/smooth", "relative", [1e-2] * 4, "smooth weights: order"),
         ("gap/signs", "relative", [0.8, 0.4, 0.2, 0.1], "random signs: order"),
         ("gradient/euler", "errors", [1e-2] * 5, "Euler: order"),
+        ("gradient/euler, predicted", "errors", [16e-2, 8e-2, 4e-2, 2e-2, 1e-2], "Euler, predicted: order"),
         ("gradient/heun", "errors", [16e-2, 8e-2, 4e-2, 2e-2, 1e-2], "Heun: order"),
         ("linear/200", "smoothness", [1.5], "largest jump times N in training"),
     ],

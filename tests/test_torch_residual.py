@@ -14,7 +14,7 @@ __all__ = ["one_thread"]
 
 SCHEMES = ("euler", "heun", "leapfrog")
 EXACT = [("euler", "symplectic"), ("heun", "symplectic"), ("leapfrog", "symplectic"), ("leapfrog", "reconstruct")]
-RECOMPUTING = [*EXACT, ("euler", "reconstruct"), ("heun", "reconstruct")]
+RECOMPUTING = [*EXACT, ("euler", "reconstruct"), ("heun", "reconstruct"), ("euler", "predict")]
 ALL = [*RECOMPUTING, *((scheme, "backprop") for scheme in SCHEMES)]
 RECONSTRUCTING = pytest.mark.filterwarnings("ignore:the backward pass missed:RuntimeWarning")
 
@@ -77,8 +77,11 @@ def test_gradient_is_that_of_the_layers_written_out(scheme: str, adjoint: str, d
     assert_equal_gradients(pull(stack(x, shift), leaves), expected)
 
 
-@pytest.mark.parametrize(("scheme", "order"), [("euler", 1.0), ("heun", 2.0)])
-def test_reconstructed_gradient_converges_with_the_depth(scheme: str, order: float) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "adjoint", "order"),
+    [("euler", "reconstruct", 1.0), ("euler", "predict", 2.0), ("heun", "reconstruct", 2.0)],
+)
+def test_reconstructed_gradient_converges_with_the_depth(scheme: str, adjoint: str, order: float) -> None:
     first, last, x = Block(), Block(), start(4, 3)
 
     def error(depth: int) -> float:
@@ -88,7 +91,7 @@ def test_reconstructed_gradient_converges_with_the_depth(scheme: str, order: flo
                 key: torch.lerp(value, last.state_dict()[key], n / depth) for key, value in first.state_dict().items()
             }
             block.load_state_dict(state)
-        stack = jo.ResidualStack(blocks, scheme)
+        stack = jo.ResidualStack(blocks, scheme, adjoint)
         found, exact = pull(stack(x), [x]), pull(written_out(scheme, blocks, x, step=1 / depth), [x])
         return float((found[0] - exact[0]).norm() / exact[0].norm())
 
@@ -236,7 +239,7 @@ def test_memory_does_not_grow_with_the_activations_of_a_block(scheme: str, adjoi
         jo.ResidualStack([Wide() for _ in range(30)], scheme, adjoint)(x)
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in saved}
     states = sum(storages.values()) / (x.numel() * x.element_size())
-    limit = {"reconstruct": 3, "symplectic": 31}[adjoint]
+    limit = {"reconstruct": 3, "predict": 3, "symplectic": 31}[adjoint]
     assert states <= limit
 
 
@@ -325,6 +328,9 @@ def test_block_that_cannot_be_stacked_is_refused(block: torch.nn.Module, text: s
         pytest.param({"blocks": []}, "blocks must be at least one; got none", id="none"),
         pytest.param({"scheme": "eular"}, r"scheme must be one of: euler, .*; got 'eular'", id="scheme"),
         pytest.param({"adjoint": "aca"}, r"adjoint must be one of: .*; got 'aca'", id="adjoint"),
+        pytest.param(
+            {"scheme": "heun", "adjoint": "predict"}, r"'predict' must have scheme \"euler\"; got 'heun'", id="predict"
+        ),
         pytest.param({"step": 0.0}, "step must be a positive finite number; got 0.0", id="zero-step"),
         pytest.param({"step": float("nan")}, "step must be a positive finite number; got nan", id="nan-step"),
         pytest.param({"step": True}, "step must be a positive finite number; got True", id="bool-step"),

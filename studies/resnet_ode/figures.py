@@ -15,7 +15,15 @@ from . import study
 from .problem import KINDS
 
 RED, BLUE, GREEN, ORANGE, GREY = "#d1495b", "#2e5eaa", "#2a9d6f", "#e08e2b", "#8a8f98"
-COLORS = {"smooth": BLUE, "random": ORANGE, "signs": RED, "euler": BLUE, "heun": GREEN, "leapfrog": ORANGE}
+COLORS = {
+    "smooth": BLUE,
+    "random": ORANGE,
+    "signs": RED,
+    "euler": BLUE,
+    "euler, predicted": RED,
+    "heun": GREEN,
+    "leapfrog": ORANGE,
+}
 
 
 def save_all(folder: Path, results: Mapping[str, Any], scale: study.Scale) -> list[Path]:
@@ -73,9 +81,9 @@ def draw_gradient(results: Mapping[str, Any], scale: study.Scale) -> Figure:
     """The error of the memory-free gradient against depth."""
     figure = Figure(figsize=(5.6, 4.2), dpi=140, layout="constrained")
     ax = figure.subplots()
-    for scheme in study.SCHEMES:
-        errors = results[f"gradient/{scheme}"]["errors"]
-        ax.loglog(scale.gradient_depths, errors, "o-", color=COLORS[scheme], markersize=4, label=scheme)
+    for name in study.GRADIENTS:
+        errors = results[f"gradient/{name}"]["errors"]
+        ax.loglog(scale.gradient_depths, errors, "o-", color=COLORS[name], markersize=4, label=name)
     ax.set_ylabel("relative error of the memory-free gradient")
     _tidy(ax, scale.gradient_depths)
     ax.legend(frameon=False)

@@ -18,7 +18,13 @@ from . import digits, linear
 from .problem import KINDS, start, weights
 
 Results = Mapping[str, Any]
-SCHEMES = ("euler", "heun", "leapfrog")
+GRADIENTS = {
+    "euler": ("euler", "reconstruct"),
+    "euler, predicted": ("euler", "predict"),
+    "heun": ("heun", "reconstruct"),
+    "leapfrog": ("leapfrog", "reconstruct"),
+}
+"""Memory-free gradients: scheme and adjoint."""
 MEMORY = ("euler reconstruct", "leapfrog reconstruct", "euler symplectic", "euler backprop")
 
 
@@ -76,7 +82,7 @@ def parts(scale: Scale, library: Library, device: str) -> list[Part]:
     """All parts; fine-tuning is done by PyTorch, whatever the library."""
     stacks = import_module(f"studies.resnet_ode.{library}_stack")
     found = [_gap(stacks, kind, scale, device) for kind in KINDS]
-    found += [_gradient(stacks, scheme, scale, device) for scheme in SCHEMES]
+    found += [_gradient(stacks, name, scale, device) for name in GRADIENTS]
     found += [_linear(depth, scale.iterations) for depth in scale.linear_depths]
     found += [_memory(stacks, way, scale, device) for way in MEMORY]
     return found + [_digits(scale.digits, seed, device) for seed in range(scale.digits.seeds)]
@@ -102,18 +108,20 @@ def _gap(stacks: Any, kind: str, scale: Scale, device: str) -> Part:
     return Part(f"gap/{kind}", draws * len(scale.depths), compute)
 
 
-def _gradient(stacks: Any, scheme: str, scale: Scale, device: str) -> Part:
+def _gradient(stacks: Any, name: str, scale: Scale, device: str) -> Part:
+    scheme, memory_free = GRADIENTS[name]
+
     def compute(_: Results, tick: Tick) -> dict[str, Any]:
         found: dict[str, Any] = {"errors": [], "cosines": []}
         for depth in scale.gradient_depths:
             given = weights("smooth", depth), start(), scheme
-            near, exact = (stacks.gradient(*given, adjoint, device) for adjoint in ("reconstruct", "symplectic"))
+            near, exact = (stacks.gradient(*given, adjoint, device) for adjoint in (memory_free, "symplectic"))
             found["errors"].append(float(np.linalg.norm(near - exact) / np.linalg.norm(exact)))
             found["cosines"].append(float(near @ exact / np.linalg.norm(near) / np.linalg.norm(exact)))
             tick()
         return found
 
-    return Part(f"gradient/{scheme}", len(scale.gradient_depths), compute)
+    return Part(f"gradient/{name}", len(scale.gradient_depths), compute)
 
 
 def _linear(depth: int, iterations: int) -> Part:
@@ -150,11 +158,11 @@ def claims(results: Results, scale: Scale) -> list[Claim]:
     """All claims."""
     gap = {kind: results[f"gap/{kind}"] for kind in KINDS}
     orders = {kind: order_of(scale.depths, gap[kind]["relative"]) for kind in KINDS}
-    gradient = {scheme: results[f"gradient/{scheme}"]["errors"] for scheme in SCHEMES}
+    gradient = {name: results[f"gradient/{name}"]["errors"] for name in GRADIENTS}
     jumps = [max(results[f"linear/{depth}"]["smoothness"]) for depth in scale.linear_depths]
     runs = [results[f"linear/{depth}"]["losses"] for depth in scale.linear_depths]
     losses = [run[-1] / run[0] for run in runs]
-    falls = {scheme: order_of(scale.gradient_depths, errors) for scheme, errors in gradient.items()}
+    falls = {name: order_of(scale.gradient_depths, errors) for name, errors in gradient.items()}
     peaks = {way: results[f"memory/{way}"] for way in MEMORY}
     apart = np.mean(accuracies(results, scale, "reconstruct")) - np.mean(accuracies(results, scale, "backprop"))
     over = max(d / b for d, b in zip(gap["smooth"]["distance"], gap["smooth"]["bound"], strict=True))
@@ -166,6 +174,7 @@ def claims(results: Results, scale: Scale) -> list[Claim]:
         Claim("bound, independent weights: order in 1/N", order_of(scale.depths, gap["random"]["bound"]), high=0.2),
         Claim("largest jump times N, independent weights: order in N", -order_of(scale.depths, rises), 0.9),
         Claim("memory-free gradient, Euler: order in 1/N", falls["euler"], 0.8, 1.2),
+        Claim("memory-free gradient, Euler, predicted: order in 1/N", falls["euler, predicted"], 1.8, 2.2),
         Claim("memory-free gradient, Heun: order in 1/N", falls["heun"], 1.8),
         Claim("memory-free gradient, leapfrog: largest relative error", max(gradient["leapfrog"]), high=1e-12),
         Claim("linear network: loss after training, of the first, largest", max(losses), high=1e-8),
@@ -196,11 +205,11 @@ def tables(results: Results, scale: Scale) -> list[Table]:
     columns = ["weights", "N", "relative distance", "distance", "bound", "doubling", "N max jump"]
     found = [Table("Distance of the layers from the ODE through them", columns, rows)]
     rows = [
-        [str(depth), *(f"{results[f'gradient/{scheme}'][key][k]:.{digits}}" for scheme in SCHEMES
+        [str(depth), *(f"{results[f'gradient/{name}'][key][k]:.{digits}}" for name in GRADIENTS
                        for key, digits in (("errors", "2e"), ("cosines", "8f")))]
         for k, depth in enumerate(scale.gradient_depths)
     ]  # fmt: skip
-    columns = ["N", *(f"{scheme}: {what}" for scheme in SCHEMES for what in ("error", "cosine"))]
+    columns = ["N", *(f"{name}: {what}" for name in GRADIENTS for what in ("error", "cosine"))]
     found.append(Table("The memory-free gradient of all weights against the exact one", columns, rows))
     rows = [
         [str(depth), *(f"{value:.3e}" for value in (run["losses"][0], run["losses"][-1], max(run["smoothness"])))]
