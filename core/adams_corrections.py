@@ -67,8 +67,8 @@ def adams_bashforth_costate(
 
         p_n = p_{n+1} + h sum_j beta_j J_{n+1+j}^T p_{n+1+j}
 
-    from p_N = p_end. The start up to order 2: p_{N-1} = p_N + h s_N, and with its slope the trapezoid rule. For 3 and 4:
-    one step of 2 h of the classical Runge-Kutta method, cubic Hermite interpolation between, and a step by three
+    from p_N = p_end. The start up to order 2: p_{N-1} = p_N + h s_N, and with its slope the trapezoid rule. For 3 and
+    4: one step of 2 h of the classical Runge-Kutta method, cubic Hermite interpolation between, and a step by three
     slopes.
 
     Args:

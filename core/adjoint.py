@@ -96,6 +96,10 @@ class Backward:
     """The cotangent of the state at the event, its time held fixed."""
     dense_bar: Any = None
     """The cotangents of the continuous extension of every step."""
+    outputs: Any = None
+    """Buffer of the states at all ts, where the correction reads them."""
+    start_bar: State = ()
+    """For the correction: the cotangent of the first state, but for what enters at the first time."""
 
     def run(self) -> tuple[Bars, Any]:
         """The cotangents pulled back through every step, and what each step sends to its stages' controls."""
@@ -119,6 +123,10 @@ class Correction(Protocol):
     def needs_costates(self) -> bool:
         """Whether every step is to send the cotangent of the state it starts from, too."""
 
+    @property
+    def reads_outputs(self) -> bool:
+        """Whether it wants the states at all ts; where it does not get them, it solves once more."""
+
     def controls(self, backward: Backward, sent: Any) -> State:
         """The cotangents of the controls, from the backward pass and what its steps sent."""
 
@@ -132,6 +140,7 @@ def pull_back(backward: Backward, correction: Correction) -> Gradient:
     bars, sent = backward.run()
     backend, method = backward.sweep.backend, backward.sweep.method
     first = backend.take(backend.unstack(backward.ys_bar), 0)
-    y0_bar = backend.linear_combination(method.start_vjp(bars.carry), 1.0, (1.0,), (first,))
+    backward = replace(backward, start_bar=method.start_vjp(bars.carry))
+    y0_bar = backend.linear_combination(backward.start_bar, 1.0, (1.0,), (first,))
     ts_bar = None if bars.ts is None else backend.stack(bars.ts)
     return Gradient(y0_bar, bars.theta, ts_bar, correction.controls(backward, sent), bars.error, bars.estimate)

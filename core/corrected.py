@@ -1,8 +1,9 @@
 """Corrections by name: which gradient the controls of a solve get, and what it takes from the backward pass.
 
 Every correction returns w_k g(t_k): g the corrected gradient (the formulas are in ``corrections``,
-``adams_corrections`` and ``stencils``), w_k the trapezoid weights of the nodes, so that sum_k w_k g_k . dtheta_k ~ dL as
-for the exact gradient. The loss may read the states at all ts; ``pieces`` says how. Leapfrog's are in ``corrected_leapfrog``.
+``adams_corrections`` and ``stencils``), w_k the trapezoid weights of the nodes, so that sum_k w_k g_k . dtheta_k ~ dL
+as for the exact gradient. The loss may read the states at all ts; ``pieces`` says how. Leapfrog's are in
+``corrected_leapfrog``.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from .adams_corrections import adams_bashforth_costate, adams_bashforth_filter
 from .adjoint import Backward, Correction
-from .control_gradients import joined, mapped, raw_gradient, stage_gradients, summed, weighted
+from .control_gradients import as_row, joined, mapped, raw_gradient, stage_gradients, summed, weighted
 from .controls import NodeLayout, node_layout
 from .corrected_leapfrog import AdjointAverage, LeapfrogMap, StraightThrough
 from .corrections import divide
-from .costates import Costates, Spot
+from .costates import Costates, Spot, pull, pull_all
 from .errors import InputError, unknown_name
 from .multistep import WEIGHTS, AdamsBashforth, Leapfrog
-from .pieces import Piece, at_nodes, node_map, picked, pieces_of
+from .pieces import Piece, at_nodes, node_map, picked, pieces_of, remembered
 from .protocols import Method, State
+from .records import Nothing
 from .runge_kutta import RungeKutta
 from .stencils import Stencil, hermite, interpolate, joined_stencils, reconstruct
 from .sweep import Sweep
@@ -34,6 +35,7 @@ class NoCorrection:
     """The exact gradient of the discrete solution."""
 
     needs_costates = False
+    reads_outputs = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """The sum of what all stages that read a node send to it."""
@@ -46,6 +48,7 @@ class Divide:
 
     least_steps: int
     needs_costates = False
+    reads_outputs = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """w_k raw_k / (the weights of the stages that read node k), on each side of a time at which the loss reads."""
@@ -89,6 +92,7 @@ class StepFilter:
 
     least_steps: int
     needs_costates = False
+    reads_outputs = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """The map, applied to the sums over each step's stages."""
@@ -112,6 +116,7 @@ class Consistent:
 
     least_steps: int
     needs_costates = True
+    reads_outputs = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """w_k (df/dtheta)_k^T lam(t_k)."""
@@ -120,15 +125,15 @@ class Consistent:
         spots = seen.spots()
         ends = range(len(spots))
         states, costates = seen.rows(ends)
-        slopes, z_bars, g_ends = seen.pull_all(spots, states, costates)
         inner, between, order = _inner_nodes(sweep.method, sweep.grid.counts)
+        slopes, z_bars, g_ends = pull_all(sweep, spots, states, costates, has_slopes=between is not None)
         if between is None:
             return weighted(sweep, _as_they_are, g_ends)
         minus = backend.linear_combination(None, -1.0, (1.0,), (z_bars,))
         states, costates = (
             mapped(sweep, between, joined(sweep, [rows, bars])) for rows, bars in ((states, slopes), (costates, minus))
         )
-        g_inner = seen.pull_all(inner, states, costates)[2]
+        g_inner = pull_all(sweep, inner, states, costates)[2]
         return weighted(sweep, _as_they_are, mapped(sweep, order, joined(sweep, [g_ends, g_inner])))
 
 
@@ -137,7 +142,7 @@ def _as_they_are(method: Method, piece: Piece) -> Stencil:
     return picked(piece.node_rows)
 
 
-@lru_cache(maxsize=64)
+@remembered
 def _inner_nodes(method: Method, counts: tuple[int, ...]) -> tuple[list[Spot], Stencil | None, Stencil]:
     """The nodes inside of steps, the map to them from values and slopes at t_n, and the order of all nodes.
 
@@ -172,18 +177,22 @@ class AdamsFilter:
     """
 
     least_steps: int
-    needs_costates = True
+    needs_costates = False
+    reads_outputs = True
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """w_k g_k, interpolated from the nodes where the exact gradient is right and from both ends."""
-        seen = Costates.of(backward, sent)
-        sweep = seen.sweep
+        sweep, backend = backward.sweep, backward.sweep.backend
         pieces = pieces_of(sweep.method, sweep.grid.counts)
-        spots, last = seen.spots(), [piece.end_rows[-1] for piece in pieces]
-        states, costates = seen.rows([0, *last])
+        outputs = backward.outputs
+        if outputs is None:
+            outputs = sweep.advance(backward.y0, Nothing())[0]
+        # Those that enter at ts; at the first time the one that every step has added to.
         entering = tuple(leaf[1:, ...] for leaf in backward.ys_bar)
-        costates = joined(sweep, [tuple(leaf[:1, ...] for leaf in costates), entering])
-        g = seen.pull_all([spots[row] for row in (0, *last)], states, costates)[2]
+        costates = joined(sweep, [as_row(backward.start_bar), entering])
+        spots = [Spot(0, 0.0, 1.0 / pieces[0].num_steps, pieces[0].ends[0])]
+        spots += [Spot(piece.index, 1.0, 1.0 / piece.num_steps, piece.ends[-1]) for piece in pieces]
+        g = pull_all(sweep, spots, backend.stack(outputs), costates)[2]
         at_steps = picked([node for piece in pieces for node in piece.ends[:-1]] + [pieces[-1].ends[-1]])
         raw = mapped(sweep, at_steps, raw_gradient(sweep, sent))
         return weighted(sweep, _adams_filter, joined(sweep, [g, raw]))
@@ -205,6 +214,7 @@ class AdamsConsistent:
 
     least_steps: int
     needs_costates = True
+    reads_outputs = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """w_n (df/dtheta)_n^T p_n, interpolated to the nodes inside the start steps."""
@@ -220,11 +230,11 @@ class AdamsConsistent:
         for piece in reversed(pieces_of(sweep.method, sweep.grid.counts)):
             first = piece.end_rows.start
 
-            def pull(n: Any, p: State, first: int = first) -> tuple[State, State]:
-                return seen.pull(Spot(*backend.take(spots, first + n)), backend.take(states, first + n), p)[1:]
+            def pull_at(n: Any, p: State, first: int = first) -> tuple[State, State]:
+                return pull(sweep, Spot(*backend.take(spots, first + n)), backend.take(states, first + n), p)[1:]
 
             p = backend.linear_combination(p, 1.0, (1.0,), (backend.take(entering, piece.index + 1),))
-            rows, p = adams_bashforth_costate(backend, pull, piece.num_steps, WEIGHTS[sweep.method.order], 1.0, p)
+            rows, p = adams_bashforth_costate(backend, pull_at, piece.num_steps, WEIGHTS[sweep.method.order], 1.0, p)
             found.insert(0, rows)
         return weighted(sweep, _from_ends, joined(sweep, found))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -21,10 +20,10 @@ from .corrections import (
     sawtooth_growth,
     trapezoid_weights,
 )
-from .costates import Costates
+from .costates import Costates, pull_all
 from .grids import FixedGrid
 from .multistep import Leapfrog
-from .pieces import Piece, at_nodes, picked
+from .pieces import Piece, at_nodes, picked, remembered
 from .protocols import Array, State
 from .records import Carries
 from .recovery import Restart
@@ -42,6 +41,7 @@ class LeapfrogMap:
     kind: str
     least_steps: int
     needs_costates = False
+    reads_outputs = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """w_n g_n."""
@@ -59,6 +59,7 @@ class StraightThrough:
 
     least_steps: int
     needs_costates = False
+    reads_outputs = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """The backward pass once more, of the smoothed solve; its raw gradient has the trapezoid weights in it."""
@@ -82,6 +83,7 @@ class AdjointAverage:
 
     least_steps: int
     needs_costates = True
+    reads_outputs = False
 
     def controls(self, backward: Backward, sent: Any) -> State:
         """w_n (df/dtheta)_n^T (lam_n + 2 lam_{n+1} + lam_{n+2}) / 2."""
@@ -89,7 +91,7 @@ class AdjointAverage:
         _warn_of_parasite(sweep, _raw(sweep, sent))
         seen = Costates.of(backward, sent)
         means = mapped(sweep, _average(sweep.grid.counts), seen.costates)
-        return weighted(sweep, _from_ends, seen.pull_all(seen.spots(), seen.states, means)[2])
+        return weighted(sweep, _from_ends, pull_all(sweep, seen.spots(), seen.states, means)[2])
 
 
 def _raw(sweep: Sweep, sent: Any) -> State:
@@ -145,12 +147,12 @@ def _from_ends(method: Leapfrog, piece: Piece) -> Stencil:
     return at_nodes(piece, picked(range(piece.num_steps + 1)), 2).reading(piece.end_rows)
 
 
-@lru_cache(maxsize=64)
+@remembered
 def _average(counts: tuple[int, ...]) -> Stencil:
     return leapfrog_adjoint_average(*counts)
 
 
-@lru_cache(maxsize=64)
+@remembered
 def _smoothed(method: Leapfrog, counts: Sequence[int]) -> Stencil | None:
     """The map from the smoothed solve's raw_0 .. raw_N to w_k g_k; None for an Euler start, where it is the identity.
 

@@ -294,9 +294,12 @@ def sawtooth_ends(xp: Any, rows: State) -> list[tuple[Array, Array]]:
     """For each leaf the largest values of its sawtooth in the first and in the last quarter of the rows, at least 3."""
     ends = []
     for leaf in rows:
-        ripple = xp.abs(0.5 * leaf[1:-1, ...] - 0.25 * (leaf[:-2, ...] + leaf[2:, ...]))
-        quarter = max(1, ripple.shape[0] // 4)
-        ends.append((xp.max(ripple[:quarter, ...]), xp.max(ripple[-quarter:, ...])))
+        count = max(1, (leaf.shape[0] - 2) // 4) + 2
+        first, last = (
+            0.5 * part[1:-1, ...] - 0.25 * (part[:-2, ...] + part[2:, ...])
+            for part in (leaf[:count, ...], leaf[-count:, ...])
+        )
+        ends.append((xp.max(xp.abs(first)), xp.max(xp.abs(last))))
     return ends
 
 

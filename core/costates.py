@@ -68,38 +68,43 @@ class Costates:
             found += [Spot(piece.index, n / piece.num_steps, share, node) for n, node in enumerate(piece.ends)]
         return found
 
-    def pull(self, spot: Spot, z: State, lam: State) -> tuple[State, State, State]:
-        """(h f, h J^T lam, h (df/dtheta)^T lam) at one node."""
-        sweep, backend = self.sweep, self.sweep.backend
-        assert sweep.controls is not None
-        t, h = sweep.grid.place(sweep.ts, spot.interval, spot.place, spot.share)
-        theta = sweep.theta + backend.take(sweep.controls.nodes, spot.node)
-        stage = sweep.field.linearize(backend.time(t, z[sweep.clock]), z, theta)
-        f = stage.f
-        _, z_bar, theta_bar = stage.pull(lam)
-        control_bar = sweep.filled(theta_bar[-num_leaves(sweep) :], theta)
-        slope, minus_costate_slope, g = (
-            backend.linear_combination(None, h, (1.0,), (part,)) for part in (f, z_bar, control_bar)
-        )
-        return slope, minus_costate_slope, g
-
     def rows(self, places: Sequence[int]) -> tuple[State, State]:
         """States and cotangents at some of the rows."""
         xp = self.sweep.backend.xp
         states, costates = (apply_stencil(xp, picked(places), rows) for rows in (self.states, self.costates))
         return states, costates
 
-    def pull_all(self, spots: Sequence[Spot], states: State, costates: State) -> tuple[State, State, State]:
-        """``pull`` at every spot, from one row of states and cotangents for each; stacked."""
-        backend, count = self.sweep.backend, len(states)
-        z_rows, lam_rows = backend.unstack(states), backend.unstack(costates)
 
-        def body(carry: Any, row: Any) -> tuple[Any, State]:
-            *spot, i = row
-            parts = self.pull(Spot(*spot), backend.take(z_rows, i), backend.take(lam_rows, i))
-            return carry, parts[0] + parts[1] + parts[2]
+def pull(sweep: Sweep, spot: Spot, z: State, lam: State, has_slope: bool = False) -> tuple[State, State, State]:
+    """(h f if wanted, h J^T lam, h (df/dtheta)^T lam) at one node."""
+    backend = sweep.backend
+    assert sweep.controls is not None
+    t, h = sweep.grid.place(sweep.ts, spot.interval, spot.place, spot.share)
+    theta = sweep.theta + backend.take(sweep.controls.nodes, spot.node)
+    stage = sweep.field.linearize(backend.time(t, z[sweep.clock]), z, theta)
+    f = stage.f if has_slope else ()
+    _, z_bar, theta_bar = stage.pull(lam)
+    control_bar = sweep.filled(theta_bar[-num_leaves(sweep) :], theta)
+    slope, minus_costate_slope, g = (
+        backend.linear_combination(None, h, (1.0,), (part,)) if part else () for part in (f, z_bar, control_bar)
+    )
+    return slope, minus_costate_slope, g
 
-        columns = [list(column) for column in zip(*spots, strict=True)]
-        _, rows = backend.scan(body, (), (*columns, list(range(len(spots)))))
-        arrays = backend.stack(rows)
-        return arrays[:count], arrays[count : 2 * count], arrays[2 * count :]
+
+def pull_all(
+    sweep: Sweep, spots: Sequence[Spot], states: State, costates: State, has_slopes: bool = False
+) -> tuple[State, State, State]:
+    """``pull`` at every spot, from one row of states and cotangents for each; stacked."""
+    backend, count = sweep.backend, len(states)
+    z_rows, lam_rows = backend.unstack(states), backend.unstack(costates)
+
+    def body(carry: Any, row: Any) -> tuple[Any, State]:
+        *spot, i = row
+        parts = pull(sweep, Spot(*spot), backend.take(z_rows, i), backend.take(lam_rows, i), has_slopes)
+        return carry, parts[0] + parts[1] + parts[2]
+
+    columns = [list(column) for column in zip(*spots, strict=True)]
+    _, rows = backend.scan(body, (), (*columns, list(range(len(spots)))))
+    arrays = backend.stack(rows)
+    first = count if has_slopes else 0
+    return arrays[:first], arrays[first : first + count], arrays[first + count :]

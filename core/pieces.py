@@ -14,13 +14,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from .controls import node_layout
 from .corrections import trapezoid_weights
 from .grids import FixedGrid
 from .protocols import Method
 from .stencils import Stencil, interpolate, joined_stencils, make_stencil
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+
+def remembered(make: Made) -> Made:
+    """Maps are made from Python numbers, which takes longer than to apply them: kept for the next solve like this."""
+    return cast(Made, lru_cache(maxsize=64)(make))
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Piece:
         return range(first, first + len(self.nodes))
 
 
-@lru_cache(maxsize=64)
+@remembered
 def pieces_of(method: Method, counts: tuple[int, ...]) -> tuple[Piece, ...]:
     """The pieces of a solve with ``counts[k]`` steps between the times k and k + 1, controls being at nodes."""
     layout = node_layout("", method, sum(counts), "nodes")
@@ -77,12 +84,9 @@ Make = Callable[[Any, Piece], Stencil]
 """(method, piece) -> the map to g at the nodes of the piece, from rows that all pieces share."""
 
 
-@lru_cache(maxsize=64)
+@remembered
 def node_map(make: Make, method: Method, counts: tuple[int, ...]) -> tuple[Stencil, Stencil | None]:
-    """The map to w_k g_k at the nodes of every piece, and the one that adds the two of a shared node, if there are any.
-
-    Kept for the next solve like this one: to make them takes longer than to apply them.
-    """
+    """The map to w_k g_k at the nodes of every piece, and the one that adds the two of a shared node, if any is."""
     pieces = pieces_of(method, counts)
     apart = joined_stencils([make(method, piece).scaled(piece.weights) for piece in pieces])
     if len(pieces) == 1:
@@ -94,7 +98,7 @@ def node_map(make: Make, method: Method, counts: tuple[int, ...]) -> tuple[Stenc
     return apart, make_stencil(rows[node] for node in sorted(rows))
 
 
-@lru_cache(maxsize=64)
+@remembered
 def end_rows(counts: tuple[int, ...]) -> tuple[Stencil, Stencil] | None:
     """What makes rows for both ends of every piece, from arrays with one row for each step and one for each piece.
 

@@ -40,6 +40,22 @@ class Stencil:
         """The least number of rows that the map can be applied to."""
         return 1 + max(map(max, self.indices))
 
+    @cached_property
+    def longest_run(self) -> range:
+        """The longest range of rows that are one row moved along: equal weights, each index one more than before."""
+        best = range(0)
+        start = 0
+        for m in range(1, len(self.indices) + 1):
+            if m < len(self.indices):
+                is_moved = all(b == a + 1 for a, b in zip(self.indices[m - 1], self.indices[m], strict=True))
+                if is_moved and all(
+                    abs(a - b) <= 4 * _EPS * abs(a) for a, b in zip(self.weights[start], self.weights[m], strict=True)
+                ):
+                    continue
+            best = max(best, range(start, m), key=len)
+            start = m
+        return best
+
     def scaled(self, factors: Sequence[float]) -> Stencil:
         """The map followed by a product: out_m becomes factors[m] out_m."""
         pairs = zip(factors, self.weights, strict=True)
@@ -115,19 +131,49 @@ def _apply_to_leaf(xp: Any, stencil: Stencil, leaf: Array) -> Array:
             f"{tuple(leaf.shape)}. Give the rows that the stencil was made for."
         )
     wide = widened(xp, leaf)
+    run = stencil.longest_run
+    if len(run) < 16:
+        total = _gathered(xp, stencil, wide)
+    else:
+        edges = (
+            Stencil(stencil.indices[rows], stencil.weights[rows]) for rows in (slice(run.start), slice(run.stop, None))
+        )
+        first, last = (([_gathered(xp, edge, wide)] if edge.indices else []) for edge in edges)
+        total = xp.concat([*first, _slid(stencil, run, wide), *last])
+    return xp.astype(total, leaf.dtype, copy=False)
+
+
+def _slid(stencil: Stencil, run: range, wide: Array) -> Array:
+    """The rows of a run: sums of slices, those of equal weights first. No gather, and few passes over large arrays."""
+    terms: dict[float, list[int]] = {}
+    pairs = list(zip(stencil.indices[run.start], stencil.weights[run.start], strict=True))
+    for index, weight in [pair for pair in pairs if pair[1]] or pairs[:1]:
+        terms.setdefault(weight, []).append(index)
+    total = None
+    for weight, indices in terms.items():
+        part = wide[indices[0] : indices[0] + len(run), ...]
+        for index in indices[1:]:
+            part = part + wide[index : index + len(run), ...]
+        part = weight * part
+        total = part if total is None else total + part
+    return total
+
+
+def _gathered(xp: Any, stencil: Stencil, wide: Array) -> Array:
+    """Any rows."""
     # Made in the dtype of the leaf: a complex leaf times a real array is no promotion that every library allows.
-    weights = xp.asarray(list(zip(*stencil.weights, strict=True)), dtype=wide.dtype, device=device(leaf))
-    indices = xp.asarray(list(zip(*stencil.indices, strict=True)), device=device(leaf))
+    weights = xp.asarray(list(zip(*stencil.weights, strict=True)), dtype=wide.dtype, device=device(wide))
+    indices = xp.asarray(list(zip(*stencil.indices, strict=True)), device=device(wide))
     total = None
     for j in range(indices.shape[0]):
         term = xp.take(wide, indices[j, ...], axis=0)
         # In place, on arrays made here: memory for more large temporary arrays takes longer than the sums.
-        term *= xp.reshape(weights[j, ...], (-1,) + (1,) * (leaf.ndim - 1))
+        term *= xp.reshape(weights[j, ...], (-1,) + (1,) * (wide.ndim - 1))
         if total is None:
             total = term
         else:
             total += term
-    return xp.astype(total, leaf.dtype, copy=False)
+    return total
 
 
 def widened(xp: Any, leaf: Array) -> Array:

@@ -129,16 +129,17 @@ class Problem:
             ts, y0, theta, constants, controls, arrays = values
             sweep = self.sweep(ts, theta, constants, controls, arrays, wanted[0], wanted[1:])
             outputs, tape = recovery.forward(sweep, y0)
-            return _reported(sweep, outputs), (wanted, values, tape)
+            is_read = find_correction("solve", self.correction, sweep).reads_outputs
+            return _reported(sweep, outputs), (wanted, values, tape, outputs if is_read else None)
 
         def bwd(residuals: Any, outputs_bar: Any) -> tuple[Any, ...]:
-            wanted, (ts, y0, theta, constants, controls, arrays), tape = residuals
+            wanted, (ts, y0, theta, constants, controls, arrays), tape, outputs = residuals
             ys_bar, report_bar = outputs_bar
             bars = _filled(ys_bar)
             event_bar = None if report_bar.event is None else _filled(report_bar.event.y)
             dense_bar = None if report_bar.dense is None else _filled(report_bar.dense)
             sweep = self.sweep(ts, theta, constants, controls, arrays, wanted[0], wanted[1:])
-            backward = Backward(sweep, recovery, y0, tape, bars, event_bar, dense_bar)
+            backward = Backward(sweep, recovery, y0, tape, bars, event_bar, dense_bar, outputs)
             gradient = pull_back(backward, find_correction("solve", self.correction, sweep))
             totals = iter(gradient.theta)
             theta_bar = tuple(

@@ -42,15 +42,19 @@ class Job:
         self.shapes: list[torch.Size] = []
         self.spec: Any = None
         self.tape: list[Any] = []
+        self.own: State = ()
+        """What graphs that were kept on the way forward end at."""
 
     def forward(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """(ys leaves, tape leaves that are not among the inputs)."""
         _, y0, theta, controls = self.split(tensors)
-        sweep = replace(self.sweep, theta=self.field.own_theta(theta), controls=self.controls(controls))
+        self.own = self.field.own_theta(theta)
+        sweep = replace(self.sweep, theta=self.own, controls=self.controls(controls))
         with self.field.surroundings.restored():
             outputs, tape = self.recovery.forward(sweep, y0)
         self.report = sweep.report(outputs)
-        self.tape, self.spec = optree.tree_flatten(tape, none_is_leaf=True)
+        kept = (tape, outputs if self.correction.reads_outputs else None)
+        self.tape, self.spec = optree.tree_flatten(kept, none_is_leaf=True)
         given = {id(tensor): place for place, tensor in enumerate(tensors)}
         made: list[torch.Tensor] = []
         for i, leaf in enumerate(self.tape):
@@ -71,7 +75,7 @@ class Job:
         _, y0, theta, controls = self.split(saved[:num_inputs])
         own = self.field.own_theta(theta)
         leaves = [saved[leaf.place] if isinstance(leaf, _Saved) else leaf for leaf in self.tape]
-        tape = optree.tree_unflatten(self.spec, leaves)
+        tape, outputs = optree.tree_unflatten(self.spec, leaves)
         ys_bar = tuple(
             torch.zeros(shape, dtype=leaf.dtype, device=leaf.device) if bar is None else bar
             for bar, leaf, shape in zip(bars, y0, self.shapes, strict=False)
@@ -80,7 +84,7 @@ class Job:
         with self.field.surroundings.restored():
             self.field.begin_backward()
             sweep = replace(compared(self.sweep), theta=own, controls=self.controls(controls))
-            backward = Backward(sweep, self.recovery, y0, tape, ys_bar, *extra_bars)
+            backward = Backward(sweep, self.recovery, y0, tape, ys_bar, *extra_bars, outputs)
             gradient = pull_back(backward, self.correction)
             self.field.end_backward()
         if gradient.error is not None and not gradient.error.is_meta:
@@ -88,7 +92,7 @@ class Job:
             report_estimate(self.field.stats, gradient.estimate)
         theta_bar: list[Any] = [None] * len(theta)
         for place, bar in zip(self.field.differentiable, gradient.theta, strict=True):
-            if id(own[place]) in self.field.reached:
+            if not self.field.reached.isdisjoint((id(own[place]), id(self.own[place]))):
                 theta_bar[place] = bar.to(theta[place].dtype)
         ts_bar = () if gradient.ts is None else (_of_all(gradient.ts[0]).to(saved[0]),)
         return (*ts_bar, *gradient.y0, *theta_bar, *gradient.controls)
