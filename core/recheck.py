@@ -25,7 +25,7 @@ _SLACK = 16.0
 
 @dataclass
 class Evaluations:
-    """Evaluations with copies of their inputs and values, in the order of their times."""
+    """Evaluations, copies of their states and values, in the order of their times."""
 
     times: list[float] = field(default_factory=list)
     entries: list[tuple[State, State]] = field(default_factory=list)
@@ -63,33 +63,33 @@ class Rechecked:
 
     def __call__(self, t: Array, y: State, theta: State) -> State:
         """The value, noted or compared."""
-        inputs = self._inputs(y, theta)
+        before = self._before(y)
         f = self.inner(t, y, theta)
-        self._take(t, inputs, f)
+        self._take(t, before, f)
         return f
 
     def linearize(self, t: Array, y: State, theta: State) -> Linearization:
         """The linearization, its value noted or compared."""
-        inputs = self._inputs(y, theta)
+        before = self._before(y)
         found = self.inner.linearize(t, y, theta)
-        self._take(t, inputs, found.f)
+        self._take(t, before, found.f)
         return found
 
-    def _inputs(self, y: State, theta: State) -> State:
-        """The state, and the controls of its time: what differs from evaluation to evaluation."""
-        read = (*y, *theta[len(self.sweep.theta) :])
-        return read if self.is_again else _copied(read)
+    def _before(self, y: State) -> State:
+        """The state as it is before an evaluation, which might change it."""
+        return y if self.is_again else _copied(y)
 
-    def _take(self, t: Array, inputs: State, f: State) -> None:
+    def _take(self, t: Array, y: State, f: State) -> None:
+        """Note an evaluation, or compare it with those of the same input, of which there are several at jumps."""
         time = float(t)
         if not self.is_again:
-            self.seen.add(time, (inputs, _copied(f)))
+            self.seen.add(time, (y, _copied(f)))
             return
         slack = _SLACK * self._eps(t) * max(abs(time), *(abs(float(end)) for end in self.sweep.ts))
         known = [
             value
             for before, value in self.seen.near(time, slack)
-            if all(self._differ(a, b) <= 1.0 for a, b in zip(inputs, before, strict=True))
+            if all(self._differ(a, b) <= 1.0 for a, b in zip(y, before, strict=True))
         ]
         found = [[self._differ(a, b) for a, b in zip(f, value, strict=True)] for value in known]
         if not found:

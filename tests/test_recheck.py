@@ -12,6 +12,7 @@ import torch
 import janode.array
 import janode.numpy as jo
 import janode.torch
+from janode.core.recheck import Evaluations
 
 RECOMPUTING = {
     **{name: name for name in ("symplectic", "aca", "stages", "restart")},
@@ -86,6 +87,21 @@ def test_a_field_that_does_not_change_passes(options: dict[str, Any], adjoint: A
     found, expected = solved(check_recompute=True), solved()
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize(("options", "adjoint"), CASES)
+def test_everything_that_is_repeated_is_compared(
+    options: dict[str, Any], adjoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the time at the start of a step may differ by rounding from that at the end of the one before."""
+    near, found = Evaluations.near, []
+    monkeypatch.setattr(Evaluations, "near", lambda *arguments: found.append(near(*arguments)) or found[-1])
+    _, pullback = jo.solve_vjp(
+        with_vjp(lambda t, y: -y), Y0, [0.1, 0.5, 0.9], adjoint=adjoint, check_recompute=True, **options
+    )
+    pullback(YS_BAR)
+    assert len(found) >= 8
+    assert [] not in found
 
 
 @pytest.mark.parametrize("options", [GRIDS["rk4"], GRIDS["dopri5"]], ids=["rk4", "dopri5"])
