@@ -115,3 +115,71 @@ def test_other_dtypes_are_refused(make: Any) -> None:
 def test_jax_without_float64_refuses() -> None:
     with jax.enable_x64(False), pytest.raises(jo.InputError, match='accumulate must not be "float64" where JAX has no'):
         by_jax(WIDE["symplectic"])
+
+
+# States of half precision.
+
+HALF_STEPS = 1500
+HALF: dict[str, Any] = {
+    **{preset: (preset, "euler") for preset in ("stages", "aca", "symplectic", "restart", "revolve", "reconstruct")},
+    "reversible": ("reversible", "leapfrog"),  # a coupling rounds the cotangents of its states in every step
+    "backsolve": ("backsolve", "euler"),
+}
+
+
+def half_by_numpy(preset: str, method: str, dtype: str) -> float:
+    field = jo.Field(lambda t, y, k: np.ones_like(y) * k, lambda t, y, k, f_bar: (None, None, np.sum(f_bar)))
+    half = np.dtype(dtype)
+    _, pullback = jo.solve_vjp(
+        field, np.ones(1, half), (0.0, 1.0), np.asarray(0.5, half), method=method, steps=HALF_STEPS, adjoint=preset
+    )
+    found = pullback(np.array([[0.0], [1.0]], half)).params
+    assert found.dtype == half
+    return float(found)
+
+
+def half_by_torch(preset: str, method: str, dtype: str) -> float:
+    half = getattr(torch, dtype)
+    k = torch.tensor(0.5, dtype=half, requires_grad=True)
+    options: dict[str, Any] = {"method": method, "steps": HALF_STEPS, "adjoint": preset}
+    field = lambda t, y, k: k * torch.ones_like(y)  # noqa: E731
+    janode.torch.solve(field, torch.ones(1, dtype=half), (0.0, 1.0), k, **options).ys[-1].sum().backward()
+    assert k.grad is not None
+    assert k.grad.dtype == half
+    return float(k.grad)
+
+
+def half_by_jax(preset: str, method: str, dtype: str) -> float:
+    half = jnp.dtype(dtype)
+
+    def loss(k: Any) -> Any:
+        options: dict[str, Any] = {"method": method, "steps": HALF_STEPS, "adjoint": preset}
+        field = lambda t, y, k: k * jnp.ones_like(y)  # noqa: E731
+        return janode.jax.solve(field, jnp.ones(1, half), (0.0, 1.0), k, **options).ys[-1, 0]
+
+    found = jit(jax.grad(loss))(jnp.asarray(0.5, half))
+    assert found.dtype == half
+    return float(found)
+
+
+HALVES = {"numpy": half_by_numpy, "torch": half_by_torch, "jax": half_by_jax}
+DTYPES = [
+    ("numpy", "float16"),
+    *((library, dtype) for library in ("torch", "jax") for dtype in ("float16", "bfloat16")),
+]
+
+
+@pytest.mark.filterwarnings("ignore:the backward pass missed")  # by a rounding of bfloat16 per step
+@pytest.mark.parametrize(("library", "dtype"), DTYPES)
+@pytest.mark.parametrize(("preset", "method"), HALF.values(), ids=HALF)
+def test_cotangents_of_half_precision_are_summed_in_single(preset: str, method: str, library: str, dtype: str) -> None:
+    """Summed in bfloat16, terms of 1/1500 are lost as soon as the sum is 1/4 or so, and 1/3 of all in float16."""
+    eps = {"float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
+    assert HALVES[library](preset, method, dtype) == pytest.approx(1.0, abs=2 * eps)
+
+
+def test_a_sum_in_half_precision_would_stagnate() -> None:
+    total = torch.zeros((), dtype=torch.bfloat16)
+    for _ in range(HALF_STEPS):
+        total += torch.tensor(1.0 / HALF_STEPS, dtype=torch.bfloat16)
+    assert float(total) < 0.5
