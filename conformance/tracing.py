@@ -35,7 +35,7 @@ class Counts(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One call of the field: its step and stage, None where steps are found on the way, and NumPy arrays."""
+    """One call of the field: its step and stage, or None, and NumPy arrays."""
 
     step: int | None
     stage: int | None
@@ -59,7 +59,7 @@ class Divergence:
 
     Attributes:
         what: what differs: the input of a stage, its slope, or the pullback of the field there.
-        step, stage: which, counted from 0; None if the steps were found on the way.
+        step, stage: which, counted from 0, of adaptive steps among all that were tried; None where they cannot be told.
         evaluation: the number of the field's evaluation, counted from 0.
         leaf: which array.
         t: the time of the stage.
@@ -92,10 +92,27 @@ def trace(runtime: Runtime, problem: Problem, inputs: Inputs, options: Options) 
         else:
             stats = _solve_eager(runtime, problem, inputs, options, noted)
         counts = Counts(*(int(getattr(stats, name)) for name in Counts._fields))  # arrays where steps are found
-    places = list(_places(options, counts.num_steps))
+    # JAX takes adaptive steps twice in a solve that it could differentiate by itself: the first time it looks for them.
+    noted = noted[: counts.num_field_evals]
+    find_places = _places_tried if is_adaptive(options) else _places
+    places = list(find_places(options, counts.num_steps))
     if len(places) != len(noted):
         places = [(None, None)] * len(noted)
     return Trace([Evaluation(*place, *call) for place, call in zip(places, noted, strict=True)], counts)
+
+
+def is_adaptive(options: Options) -> bool:
+    """Whether a solve with these options finds its steps."""
+    return options.get("steps") is None and options.get("step_size") is None
+
+
+def _places_tried(options: Options, num_steps: int) -> Iterator[tuple[int | None, int | None]]:
+    """Those of adaptive steps, of pairs whose last stage is the first of the next step, without further evaluations."""
+    controller = options.get("controller")
+    is_estimated = controller is None or controller.first_step is None
+    yield from [(None, None)] * (1 + is_estimated)
+    num_stages = len(find_method(options["method"]).tableau.c)  # type: ignore[attr-defined]
+    yield from ((step, stage) for step in range(num_steps) for stage in range(1, num_stages))
 
 
 def _places(options: Options, num_steps: int) -> Iterator[tuple[int | None, int | None]]:
@@ -146,10 +163,12 @@ def _solve_jax(runtime: Jax, problem: Problem, inputs: Inputs, options: Options,
         io_callback(append, None, *call, ordered=True)
 
     (y0, params, _, controls), _ = runtime.arguments(inputs)
-    options = {**options, "adjoint": "backprop"}  # one that leaves the callbacks alone
-    solution = runtime.frontend.solve(
-        _noting(problem.field, note), y0, inputs.ts, params, **options, **problem.given(controls)
-    )
+    options = {**options, **problem.given(controls)}
+    if is_adaptive(options):  # room for just the steps there are, for all of it is gone through
+        found = runtime.frontend.solve(problem.field, y0, inputs.ts, params, **{**options, "adjoint": "symplectic"})
+        options["max_steps"] = max(1, int(found.stats.num_steps))
+    options["adjoint"] = "backprop"  # one that leaves the callbacks alone
+    solution = runtime.frontend.solve(_noting(problem.field, note), y0, inputs.ts, params, **options)
     runtime.jax.block_until_ready(solution.ys)
     runtime.jax.effects_barrier()
     return solution.stats
@@ -169,6 +188,24 @@ def find_divergence(expected: Trace, got: Trace, comparison: Comparison) -> Dive
                 if not error <= comparison.tolerance:
                     place = (right.step, right.stage, number, leaf, right.t)
                     return Divergence(words[what], *place, error, comparison.tolerance)
+    return None
+
+
+def find_slope_divergence(
+    reference: tuple[Runtime, Problem], other: Trace, comparison: Comparison
+) -> Divergence | None:
+    """The first slope of a solve that is not the reference's field at the same point: whatever steps either took."""
+    runtime, problem = reference
+    sizes = _scales([one.f for one in other.evaluations])
+    for number, at in enumerate(other.evaluations):
+        with runtime.active():
+            t, y, *rest = (optree.tree_map(runtime.asarray, tree) for tree in (np.asarray(at.t), at.y, *at.rest))
+            right = optree.tree_map(lambda leaf: np.array(runtime.to_numpy(leaf)), problem.field(t, y, *rest))
+        leaves = zip(_paths("f", right), sizes, *map(optree.tree_leaves, (at.f, right)), strict=True)
+        for leaf, size, a, b in leaves:
+            error = measure(a, b, comparison.eps, size)
+            if not error <= comparison.tolerance:
+                return Divergence("the slope", at.step, at.stage, number, leaf, at.t, error, comparison.tolerance)
     return None
 
 

@@ -16,7 +16,7 @@ import torch
 
 from janode.conformance import assert_conforms, compare
 from janode.core.errors import InputError
-from janode.numpy import Field
+from janode.numpy import Field, Knots
 
 PARAMS = {"k": np.asarray(2.0), "c": np.asarray([0.1, 0.2])}
 Y0 = {"u": np.asarray([1.0, 0.5]), "v": np.zeros(2)}
@@ -114,6 +114,48 @@ def test_a_perturbed_stage_is_found_in_a_compiled_solve() -> None:
     assert found is not None
     assert (found.what, found.step, found.stage, found.leaf) == ("the slope", 3, 1, "f['v']")
     assert "step 3, stage 1, t = 0.35, f['v']: the slope differs" in str(found)
+
+
+ADAPTIVE: dict[str, Any] = {"y0": Y0, "ts": [0.0, 1.0, 2.0], "rtol": 1e-6, "atol": 1e-8}
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-2], ids=["same steps", "other steps"])
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_a_perturbed_stage_is_found_in_an_adaptive_solve(library: str, size: float) -> None:
+    """By the number of the step that was tried, its stage and the array, whether or not the steps are the same."""
+    where, absolute = (torch.where, torch.abs) if library == "torch" else (jnp.where, jnp.abs)
+
+    def perturbed(t: Any, y: Any, p: Any) -> Any:
+        f = value(t, y, p)
+        return {**f, "v": f["v"] + where(absolute(t - 0.9) < 0.05, size, 0.0)}
+
+    report = compare({"numpy": FIELD, library: perturbed}, PARAMS, **ADAPTIVE)
+    assert (report.counts["numpy"] == report.counts[library]) is (size == 1e-6)
+    found = report.divergences[library]
+    assert found is not None
+    assert (found.what, found.step, found.leaf) == ("the slope", 7, "f['v']")
+    assert found.stage is not None
+    assert 0.85 < found.t < 0.95
+
+
+@pytest.mark.parametrize("method", ["dopri5", "dopri8"])
+def test_adaptive_solves_conform(method: str) -> None:
+    """On JAX, dopri8 evaluates more than elsewhere where states lie between steps."""
+    assert_conforms({"numpy": FIELD, "jax": value}, PARAMS, method=method, **ADAPTIVE)
+
+
+@pytest.mark.parametrize("steps", [{"steps": 8}, {"rtol": 1e-6, "atol": 1e-8}], ids=["fixed", "adaptive"])
+def test_controls_on_knots(steps: dict[str, Any]) -> None:
+    field = Field(lambda t, y, u: u * y, lambda t, y, u, f_bar: (None, u * f_bar, np.sum(y * f_bar)))
+    knots = Knots([0.0, 0.5, 1.0], np.asarray([0.1, 0.7, -0.4]))
+    fields = {"numpy": field, "torch": lambda t, y, u: u * y, "jax": lambda t, y, u: u * y}
+    report = assert_conforms(fields, y0=np.ones(3), ts=[0.0, 1.0], controls=knots, **steps)
+    assert "controls_bar" in {d.where for d in report.differences["jax"]}
+
+
+def test_an_event_is_refused() -> None:
+    with pytest.raises(InputError, match="compare: event must be left out, for the states behind it are NaN; got one"):
+        compare({"numpy": FIELD}, PARAMS, event=lambda t, y, p: t - 1.0, **ADAPTIVE)
 
 
 def test_a_perturbed_pullback_is_found_by_step_stage_and_leaf() -> None:
