@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from . import arguments
 from .corrections import oscillation, sawtooth_ends, sawtooth_growth, trapezoid_weights
 from .errors import InputError
 from .methods import find_method
@@ -33,7 +34,8 @@ class Diagnosis(Generic[Tree]):
         times: the times of the controls.
         raw: g of the exact gradient, with the structure of the controls.
         corrected: g of the corrected gradient.
-        raw_oscillation: ||g - local mean|| / ||g|| of the raw g: 1 for a sawtooth, 0 for a straight line.
+        raw_oscillation: ||g - local mean|| / ||g|| of the raw g: 1 for a sawtooth, 0 for a straight line. Not across
+            times at which the loss may read the states, for there g jumps.
         corrected_oscillation: the same of the corrected g.
         difference: ||raw - corrected|| / ||corrected||.
         growth: for leapfrog the factor by which its sawtooth grows from the end to the start, estimated from the raw g;
@@ -55,6 +57,7 @@ def diagnose(
     xp: Any,
     build: Callable[[State], Any],
     method: str | Tableau | Method,
+    ts: Sequence[float] | Array,
     times: list[float],
     gradients: tuple[State, State],
     correction: str,
@@ -74,16 +77,30 @@ def diagnose(
     density = Stencil(tuple((k,) for k in range(len(times))), per_weight)
     wide = (tuple(widened(xp, leaf) for leaf in leaves) for leaves in gradients)
     raw, corrected = (apply_stencil(xp, density, leaves) for leaves in wide)
-    raw_oscillation, corrected_oscillation = (float(oscillation(xp, leaves)) for leaves in (raw, corrected))
+    pieces = _between(arguments.read_times("diagnose_controls", ts), times)
+    raw_oscillation, corrected_oscillation = (
+        float(oscillation(xp, tuple(leaf[rows, ...] for leaf in leaves for rows in pieces)))
+        for leaves in (raw, corrected)
+    )
     apart = tuple(left - right for left, right in zip(raw, corrected, strict=True))
     difference = _norm(xp, apart) / max(_norm(xp, corrected), 1e-300)
     growth = None
     if isinstance(find_method(method), Leapfrog) and raw_oscillation >= SMOOTH:
-        growth = sawtooth_growth([(float(first), float(last)) for first, last in sawtooth_ends(xp, raw)])
+        longest = max(pieces, key=lambda rows: rows.stop - rows.start)
+        ends = sawtooth_ends(xp, tuple(leaf[longest, ...] for leaf in raw))
+        growth = sawtooth_growth([(float(first), float(last)) for first, last in ends])
     verdict = _verdict(raw_oscillation, corrected_oscillation, difference, growth, correction)
     return Diagnosis(
         times, build(raw), build(corrected), raw_oscillation, corrected_oscillation, difference, growth, verdict
     )
+
+
+def _between(ts: Sequence[float], times: Sequence[float]) -> list[slice]:
+    """The nodes between neighbouring ts, where g may jump, and at both ends; all of them if these are too few."""
+    jumps = [min(range(len(times)), key=lambda k, t=t: abs(times[k] - t)) for t in ts[1:-1]]  # type: ignore[misc]
+    edges = zip([-1, *jumps], [*jumps, len(times)], strict=True)
+    pieces = [slice(start + 1, stop) for start, stop in edges if stop - start > 3]
+    return pieces or [slice(0, len(times))]
 
 
 def _norm(xp: Any, leaves: Sequence[Array]) -> float:

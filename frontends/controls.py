@@ -92,4 +92,4 @@ def diagnose_controls(
     times = control_times(method, ts, steps=steps, step_size=step_size)
     tree, corrected = Tree(gradient("none"), "gradient"), Tree(gradient(correction), "gradient")
     xp = find_namespace("diagnose_controls", tree.leaves, tree.paths)
-    return diagnose(xp, tree.build, method, times, (tree.leaves, corrected.leaves), correction)
+    return diagnose(xp, tree.build, method, ts, times, (tree.leaves, corrected.leaves), correction)

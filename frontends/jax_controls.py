@@ -97,4 +97,4 @@ def diagnose_controls(
     raw, structure = jax.tree.flatten(gradient("none"))
     corrected = jax.tree.leaves(gradient(correction))
     gradients = (tuple(raw), tuple(corrected))
-    return diagnose(jnp, lambda leaves: jax.tree.unflatten(structure, leaves), method, times, gradients, correction)
+    return diagnose(jnp, lambda leaves: jax.tree.unflatten(structure, leaves), method, ts, times, gradients, correction)

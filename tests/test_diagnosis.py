@@ -43,6 +43,22 @@ def test_an_oscillating_gradient_is_seen(method: str) -> None:
     assert found.verdict.endswith('use correction="auto".')
 
 
+@pytest.mark.parametrize("method", ["leapfrog", "rk4"])
+def test_jumps_where_the_loss_reads_the_states_are_no_oscillation(method: str) -> None:
+    """With few steps, where a jump is much of the gradient."""
+    ts, steps = [0.0, 0.5, 1.0, 1.5, 2.0], 6
+    times = np.array(jo.control_times(method, ts, steps=steps))
+    field = jo.Field(lambda t, y, u: -0.5 * y + u, lambda t, y, u, f_bar: (None, -0.5 * f_bar, np.sum(f_bar)))
+
+    def gradient(correction: str) -> Any:
+        options: dict[str, Any] = {"method": method, "steps": steps, "correction": correction}
+        _, pullback = jo.solve_vjp(field, np.ones(1), ts, controls=np.sin(times), **options)
+        return pullback(np.array([[0.0], [1.0], [-2.0], [3.0], [1.0]])).controls
+
+    found = jo.diagnose_controls(gradient, method, ts, steps=steps)
+    assert found.raw_oscillation > 0.3 > 0.01 > found.corrected_oscillation
+
+
 def test_a_smooth_gradient_needs_no_correction() -> None:
     found = diagnosis("heun2")
     assert found.raw_oscillation < 1e-3
