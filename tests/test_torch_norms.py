@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import janode.torch as jo
-from tests.test_torch_random import FIXED, GRIDS, TIMES, Late, batch
+from tests.test_torch_random import ADJOINTS, FIXED, GRIDS, TIMES, Late, batch
 from tests.torch_oracle import F64, RECOMPUTING, assert_equal_gradients, gradients, one_thread, reference, vector
 
 __all__ = ["one_thread"]
