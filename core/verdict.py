@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import array_api_compat
 
 from .errors import InputError
+from .knots import Knots
 from .methods import find_method
 from .protocols import Array, State
 from .validity_checks import AnyMethod
@@ -191,8 +192,8 @@ def judge(
     solve: Solve,
     metric: Callable[[Any], Any],
     trained_with: tuple[AnyMethod, float],
-    duration: float,
-    *,
+    times: Sequence[float],
+    controls: Any,
     methods: Sequence[AnyMethod] | None,
     factors: Sequence[float],
     threshold: float,
@@ -200,7 +201,13 @@ def judge(
     with_gradient: bool,
 ) -> Validity:
     """The verdict, from solves of the model; each solver is run once."""
+    duration = abs(times[-1] - times[0])
     given, step = check_arguments(trained_with, factors, threshold, duration)
+    if not (controls is None or isinstance(controls, Knots)):
+        raise InputError(
+            f"validate: controls must be Knots, which suit any steps; got {type(controls).__name__}. Values at the "
+            "nodes of one solver's steps fit no other solver: put them on Knots."
+        )
     training = find_method(given)
     tests = [find_method(one) for one in (chain(given, step, duration) if methods is None else methods)]
     tests = [training, *(one for one in tests if one.name != training.name)]
@@ -258,7 +265,8 @@ def check_arguments(
     if not isinstance(step, float | int) or not 0.0 < step <= duration * (1 + 1e-9):
         raise InputError(
             f"validate: trained_with must be (method, step size), the step size in (0, {duration:g}]; got "
-            f'{trained_with!r}. Give for example ("euler", 0.1).'
+            f'{trained_with!r}. Give for example ("euler", 0.1); for adaptive steps the mean length of those accepted, '
+            "or keep the tolerance valid in training with a ToleranceMonitor."
         )
     for factor in factors:
         if not 0.0 < factor < math.inf:

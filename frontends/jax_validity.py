@@ -11,6 +11,7 @@ import numpy as np
 
 from janode.backends.registry import find_backend
 from janode.core import arguments, validity_start, verdict
+from janode.core.knots import Knots
 from janode.core.protocols import Array, State
 from janode.core.validity_checks import AnyMethod
 from janode.core.validity_metrics import Comparison
@@ -27,6 +28,7 @@ def validate(
     *,
     trained_with: tuple[AnyMethod, float],
     metric: Callable[[Any], Any],
+    controls: Knots | None = None,
     loss: Callable[[Any], Array] | None = None,
     methods: Sequence[AnyMethod] | None = None,
     factors: Sequence[float] = validity.FACTORS,
@@ -41,8 +43,10 @@ def validate(
 
     Args:
         field, y0, ts, params: as for :func:`solve`: the model, and the initial states of a batch.
-        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|].
+        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|]; of adaptive steps their
+            mean length.
         metric: ``metric(ys)`` returns a number, or one for each sample, from the states at all ts.
+        controls: :class:`Knots`, or None. Gradients are not taken with respect to them.
         loss: ``loss(ys)`` returns a real 0-d array, for the discrepancy of gradients with respect to y0 and params;
             unless given |y(ts[-1])|^2 / 2.
         methods: the methods of the table; unless given that of training, the one that tests it in a
@@ -77,7 +81,8 @@ def validate(
 
     def run(method: AnyMethod, step: float, with_gradient: bool) -> verdict.Run:
         def states(y0: Any, params: Any) -> tuple[Any, Any]:
-            solution = solve(field, y0, ts, params, method=method, step_size=step, on_failure="return")
+            options: Any = {"controls": controls, "method": method, "step_size": step, "on_failure": "return"}
+            solution = solve(field, y0, ts, params, **options)
             return solution.ys, solution.stats.num_field_evals
 
         if not with_gradient:
@@ -88,17 +93,8 @@ def validate(
         return verdict.Run(ys, tuple(jax.tree.leaves(ys)), tuple(jax.tree.leaves(gradient)), int(num_field_evals))
 
     times = arguments.read_times("validate", np.asarray(ts))
-    return verdict.judge(
-        run,
-        metric,
-        trained_with,
-        abs(times[-1] - times[0]),
-        methods=methods,
-        factors=factors,
-        threshold=threshold,
-        comparison=Comparison(compare, metric_range),
-        with_gradient=True,
-    )
+    comparison = Comparison(compare, metric_range)
+    return verdict.judge(run, metric, trained_with, times, controls, methods, factors, threshold, comparison, True)
 
 
 def starting_step(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from janode.core import arguments, verdict
+from janode.core.knots import Knots
 from janode.core.validity_checks import AnyMethod
 from janode.core.validity_metrics import Comparison
 from janode.core.verdict import Validity
@@ -25,6 +26,7 @@ def validate(
     *,
     trained_with: tuple[AnyMethod, float],
     metric: Callable[[Any], Any],
+    controls: Knots | None = None,
     loss: Callable[[Any], torch.Tensor] | None = None,
     methods: Sequence[AnyMethod] | None = None,
     factors: Sequence[float] = validity.FACTORS,
@@ -40,8 +42,10 @@ def validate(
 
     Args:
         field, y0, ts, params: as for :func:`solve`: the model, and the initial states of a batch.
-        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|].
+        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|]; of adaptive steps their
+            mean length.
         metric: ``metric(ys)`` returns a number, or one for each sample, from the states at all ts.
+        controls: :class:`Knots`, or None. Gradients are not taken with respect to them.
         loss: ``loss(ys)`` returns a 0-d tensor, for the discrepancy of gradients with respect to y0, params and the
             parameters of a module; unless given |y(ts[-1])|^2 / 2.
         methods: the methods of the table; unless given that of training, the one that tests it in a
@@ -78,7 +82,7 @@ def validate(
     own = [one for one in owner.parameters() if one.requires_grad] if isinstance(owner, torch.nn.Module) else []
 
     def run(method: AnyMethod, step: float, with_gradient: bool) -> verdict.Run:
-        options: dict[str, Any] = {"method": method, "step_size": step, "on_failure": "return"}
+        options: dict[str, Any] = {"controls": controls, "method": method, "step_size": step, "on_failure": "return"}
         with torch.set_grad_enabled(with_gradient):
             start, given = state.build(leaves[: len(state.leaves)]), tree.build(leaves[len(state.leaves) :])
             solution = solve(field, start, ts, given, **options)
@@ -95,17 +99,8 @@ def validate(
 
     times = arguments.read_times("validate", ts)
     with torch.no_grad():
-        return verdict.judge(
-            run,
-            metric,
-            trained_with,
-            abs(times[-1] - times[0]),
-            methods=methods,
-            factors=factors,
-            threshold=threshold,
-            comparison=Comparison(compare, metric_range),
-            with_gradient=True,
-        )
+        comparison = Comparison(compare, metric_range)
+        return verdict.judge(run, metric, trained_with, times, controls, methods, factors, threshold, comparison, True)
 
 
 def starting_step(

@@ -10,6 +10,7 @@ import array_api_compat
 from janode.backends.registry import array_backend
 from janode.core import arguments, validity_start, verdict
 from janode.core.errors import InputError
+from janode.core.knots import Knots
 from janode.core.protocols import Array, State
 from janode.core.validity import StepSizeMonitor, ToleranceMonitor
 from janode.core.validity_checks import AnyMethod, Check
@@ -46,6 +47,7 @@ def validate(
     *,
     trained_with: tuple[AnyMethod, float],
     metric: Callable[[Any], Any],
+    controls: Knots | None = None,
     loss_bar: Callable[[Any], Any] | None = None,
     methods: Sequence[AnyMethod] | None = None,
     factors: Sequence[float] = FACTORS,
@@ -60,8 +62,10 @@ def validate(
 
     Args:
         field, y0, ts, params: as for :func:`solve`: the model, and the initial states of a batch.
-        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|].
+        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|]; of adaptive steps their
+            mean length.
         metric: ``metric(ys)`` returns a number, or one for each sample, from the states at all ts.
+        controls: :class:`Knots`, or None. Gradients are not taken with respect to them.
         loss_bar: ``loss_bar(ys)`` returns the cotangent of ys, for the discrepancy of gradients; unless given that of
             the loss |y(ts[-1])|^2 / 2. Gradients are taken if the field brings its VJP.
         methods: the methods of the table; unless given that of training, the one that tests it in a
@@ -96,7 +100,7 @@ def validate(
     bar = last_state if loss_bar is None else loss_bar
 
     def run(method: AnyMethod, step: float, with_gradient: bool) -> verdict.Run:
-        options: dict[str, Any] = {"method": method, "step_size": step, "on_failure": "return"}
+        options: dict[str, Any] = {"controls": controls, "method": method, "step_size": step, "on_failure": "return"}
         if not with_gradient:
             solution, gradient = solve(field, y0, ts, params, **options), None
             num_field_evals = solution.stats.num_field_evals
@@ -108,17 +112,8 @@ def validate(
         return verdict.Run(solution.ys, Tree(solution.ys, "ys").leaves, gradient, num_field_evals)
 
     times = arguments.read_times("validate", ts)
-    return verdict.judge(
-        run,
-        metric,
-        trained_with,
-        abs(times[-1] - times[0]),
-        methods=methods,
-        factors=factors,
-        threshold=threshold,
-        comparison=Comparison(compare, metric_range),
-        with_gradient=has_vjp,
-    )
+    comparison = Comparison(compare, metric_range)
+    return verdict.judge(run, metric, trained_with, times, controls, methods, factors, threshold, comparison, has_vjp)
 
 
 def starting_step(

@@ -99,6 +99,32 @@ def test_the_table_is_that_of_the_closed_form(library: str) -> None:
     }
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_controls_on_knots_are_those_of_every_solver(library: str) -> None:
+    module = import_module(f"janode.{library}")
+    asarray = import_module({"jax": "jax.numpy"}.get(library, library)).asarray
+    knots = module.Knots([0.0, 1.0], asarray([RATE, RATE]))
+    field: Any = lambda t, y, k: -k * y  # noqa: E731
+    if library == "numpy":
+        field = jo.Field(field, lambda t, y, k, f_bar: (None, -k * f_bar, -np.sum(y * f_bar)))
+    found = module.validate(
+        field,
+        asarray([1.0, 2.0]),
+        [0.0, 1.0],
+        controls=knots,
+        metric=lambda ys: ys[-1, 0],
+        metric_range=(-3, 3),
+        **PROBLEM,
+    )
+    metrics = {(entry.method, entry.factor): entry.metric for entry in found.entries}
+    expected = {(method, factor): end(method, round(4 / factor)) for method in GROWTH for factor in FACTORS}
+    assert metrics == pytest.approx(expected, rel=1e-5)
+    first, halved, swapped = (gradient(*place)[:2] for place in (("euler", 4), ("euler", 8), ("midpoint", 4)))
+    assert found.gradient is not None
+    assert found.gradient.halving == pytest.approx(distance(first, halved), rel=1e-4)
+    assert found.gradient.swap == pytest.approx(distance(first, swapped), rel=1e-4)
+
+
 @everywhere
 def test_discrepancies_are_those_of_the_closed_form(library: str) -> None:
     found = LIBRARIES[library](**PROBLEM)
@@ -262,6 +288,9 @@ def test_a_solution_that_is_not_finite_is_no_ode() -> None:
         pytest.param({"trained_with": ("euler", 0.0)}, r"the step size in \(0, 1\]; got \('euler', 0.0\)", id="zero"),
         pytest.param({"trained_with": ("euler", 1.5)}, r"the step size in \(0, 1\]; got \('euler', 1.5\)", id="long"),
         pytest.param({"trained_with": ("euler", math.nan)}, r"the step size in \(0, 1\]", id="nan-step"),
+        pytest.param({"trained_with": ("dopri5", None)}, r"'dopri5', None\). .* mean length of those", id="adaptive"),
+        pytest.param({"trained_with": ("dopri5", 1e-3, 1e-6)}, "with a ToleranceMonitor", id="tolerances"),
+        pytest.param({"controls": np.ones(5)}, "controls must be Knots, .*; got ndarray. .* on Knots", id="nodes"),
         pytest.param({"trained_with": ("oiler", 0.5)}, "method must be one of: euler", id="method"),
         pytest.param({"factors": (1, 0)}, "factors must be positive finite numbers; got 0", id="factor"),
         pytest.param({"threshold": -1.0}, "threshold must be a positive number; got -1.0", id="threshold"),
