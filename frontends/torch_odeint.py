@@ -111,8 +111,8 @@ def odeint_adjoint(
         As :func:`odeint`.
 
     Raises:
-        InputError: as :func:`odeint`; or func draws random numbers or changes buffers, for it is evaluated again in
-            the backward pass.
+        InputError: as :func:`odeint`; or func changes buffers other than the statistics of norm layers, for it is
+            evaluated again in the backward pass.
         SolveError: the solve failed.
 
     Cost: as :func:`solve` with ``adjoint="symplectic"``.
