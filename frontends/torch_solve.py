@@ -64,7 +64,7 @@ def _run(
     times = (ts,) if field.needs_time else ()
     has_gradient = any(leaf.requires_grad for leaf in (*times, *y0, *field.theta, *field.controls.leaves))
     plan = None
-    if auto is not None and is_wanted and has_gradient:
+    if auto is not None and is_wanted and has_gradient and not field.is_rechecked:
         plan = make_plan(auto, sweep, field, has_framework=isinstance(correction, NoCorrection))
         if plan is not None:
             name, recovery = ("backprop" if plan.recovery is None else plan.adjoint), plan.recovery or recovery

@@ -16,6 +16,7 @@ from janode.core.recheck import Evaluations
 
 RECOMPUTING = {
     **{name: name for name in ("symplectic", "aca", "stages", "restart")},
+    "auto": "auto",
     "memory": jo.Revolve(2),
     "disk": jo.Revolve(2, "disk"),
 }
