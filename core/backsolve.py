@@ -68,7 +68,8 @@ class Backsolve:
 
     def backward(self, sweep: Sweep, tape: Any, bars: Bars) -> tuple[Bars, Any]:
         """The cotangents of the continuous problem, and nothing for controls."""
-        sweep = replace(sweep, before=None, **({} if _is_fixed(sweep) else {"observe": None, "taps": ()}))
+        unwatched: dict[str, Any] = {} if _is_fixed(sweep) else {"observe": None, "taps": ()}
+        sweep = replace(sweep, before=None, **unwatched)
         passed = self._pass(sweep, tape, bars, is_refined=False)
         error = None
         if self.estimate:
@@ -157,12 +158,10 @@ class Backsolve:
     def _tolerances(self, ops: Backend, given: Tolerances, field: AugmentedField, factor: float) -> Tolerances:
         """Those of the solve, or one's own, for y, for lam and, the least of them, for the totals."""
         size, num_totals = field.size, len(field.like)
-        both = []
-        for own, of_solve in ((self.rtol, given.rtol), (self.atol, given.atol)):
-            entries = of_solve if own is None else (own,) * size
-            entries = tuple(factor * entry for entry in entries)
-            least = entries[0] if own is not None else _least(ops, entries)
-            both.append((*entries, *entries, *(least,) * num_totals))
+
+        def of_all(own: float | None, of_solve: tuple[Any, ...]) -> tuple[Any, ...]:
+            entries = tuple(factor * entry for entry in (of_solve if own is None else (own,) * size))
+            return *entries, *entries, *(_least(ops, entries),) * num_totals
 
         def norm(ratios: State) -> Any:
             y, lam, totals = field.parts(ratios)
@@ -174,7 +173,7 @@ class Backsolve:
                 largest = ops.xp.maximum(largest, part)
             return largest
 
-        return Tolerances(*both, norm=norm)
+        return Tolerances(of_all(self.rtol, given.rtol), of_all(self.atol, given.atol), norm)
 
     @staticmethod
     def _on_saved_path(sweep: Sweep, field: AugmentedField, k: Any, found: State, saved: State) -> tuple[State, State]:
