@@ -23,7 +23,7 @@ HAS_LIGHTNING = find_spec("lightning") is not None
 class StandInTrainer:
     """What this example needs of ``lightning.Trainer``: the loop, the step count and the hook."""
 
-    def __init__(self, callbacks: list[Any], max_epochs: int) -> None:
+    def __init__(self, callbacks: list[Any], max_epochs: int, **_: Any) -> None:
         self.callbacks, self.max_epochs, self.global_step = callbacks, max_epochs, 0
 
     def fit(self, module: Any, loader: Any) -> None:
@@ -73,7 +73,7 @@ def main(max_epochs: int = 20) -> jo.StepSizeMonitor:
     h = jo.starting_step(module.model.flow.field, points, SPAN)
     monitor = jo.StepSizeMonitor(T=1.0, h=h)
     callback = Monitor(monitor, module.model.flow, is_right)
-    trainer = lightning.Trainer(callbacks=[callback], max_epochs=max_epochs)
+    trainer = lightning.Trainer(callbacks=[callback], max_epochs=max_epochs, logger=False, enable_checkpointing=False)
     trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=128, shuffle=True))
     for check in monitor.history:
         print(f"{check.iteration:5d}  h {check.before:.3f} -> {check.after:.3f}  difference {check.difference:.2f}")

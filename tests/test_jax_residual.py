@@ -112,6 +112,28 @@ def test_reconstructed_gradient_converges_with_the_depth(scheme: str, adjoint: s
     assert 0.0 < errors[1] < errors[0] / 4 ** (order - 0.15)
 
 
+def test_predicted_gradient_is_that_of_pytorch_for_stacked_and_listed_blocks() -> None:
+    import torch
+
+    from janode.torch import ResidualStack
+
+    def loss(x: jax.Array, params: Any) -> jax.Array:
+        return total(jo.residual_stack(lambda x, w: jnp.tanh(x @ w), params, x, adjoint="predict"))
+
+    w = weights()["w"]
+    linears = [torch.nn.Linear(3, 3, bias=False, dtype=torch.float64) for _ in w]
+    for linear, entry in zip(linears, w, strict=True):
+        linear.weight.data = torch.tensor(np.asarray(entry.T))
+    x = torch.tensor(np.asarray(X), requires_grad=True)
+    stack = ResidualStack([torch.nn.Sequential(linear, torch.nn.Tanh()) for linear in linears], adjoint="predict")
+    factors = torch.tensor(np.asarray(jnp.linspace(0.3, 1.1, x.numel()))).reshape(x.shape)
+    with pytest.warns(RuntimeWarning, match="missed the initial state"):
+        (factors * stack(x) ** 2).sum().backward()
+    stacked, listed = (jax.jit(jax.grad(loss))(X, params) for params in (w, list(w)))
+    assert_equal(stacked, listed)
+    assert_equal(stacked, jnp.asarray(x.grad.numpy()))
+
+
 @pytest.mark.parametrize(("scheme", "adjoint"), EXACT)
 def test_blocks_of_a_list_may_differ(scheme: str, adjoint: str) -> None:
     def doubled(x: jax.Array, entry: None) -> jax.Array:
@@ -211,6 +233,12 @@ def test_the_way_back_by_leapfrog_has_no_error() -> None:
         pytest.param((block, [], X), {}, "blocks must be at least one; got none", id="none"),
         pytest.param((block, weights(), X), {"scheme": "eular"}, "scheme must be one of: euler", id="scheme"),
         pytest.param((block, weights(), X), {"adjoint": "aca"}, "adjoint must be one of", id="adjoint"),
+        pytest.param(
+            (block, weights(), X),
+            {"scheme": "heun", "adjoint": "predict"},
+            "'predict' must have scheme \"euler\"",
+            id="predict",
+        ),
         pytest.param((block, weights(), X), {"step": -1.0}, "step must be a positive finite number", id="step"),
         pytest.param((block, weights(), jnp.arange(3)), {}, "x must be a real or complex floating-point", id="int-x"),
         pytest.param((block, weights(), {}), {}, "x must have at least one array", id="no-x"),
