@@ -136,7 +136,7 @@ def check_rechecked(where: str, adjoint: str) -> None:
 def recorded(where: str, sweep: Sweep, paths: Sequence[str]) -> Sweep:
     """The sweep that notes all evaluations of its field.
 
-    Cost: copies of the input and the value of every evaluation, and four reads from the device for each that is made
+    Cost: copies of the input and the value of every evaluation, and a few reads from the device for each that is made
     again.
     """
     noting: Any = Rechecked(sweep.field, where, sweep, paths, Evaluations())
