@@ -277,8 +277,8 @@ def solve(
             state per step; ``"aca"`` too, and the intermediate values of one step in the backward pass; ``"stages"``
             all stage states; ``"revolve"``, or ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start;
             ``"reversible"`` only the end, of a method whose steps have an inverse; so ``"reconstruct"`` of Runge-Kutta
-            methods, whose inverse, and with it the gradient, is approximate; ``"backsolve"``, or ``Backsolve()``, solves
-            the continuous adjoint, approximate too; with ``"backprop"`` JAX differentiates the
+            methods, whose inverse, and with it the gradient, is approximate; ``"backsolve"``, or ``Backsolve()``,
+            solves the continuous adjoint, approximate too; with ``"backprop"`` JAX differentiates the
             solver's own operations, which allows forward mode and second derivatives.
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
