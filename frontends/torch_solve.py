@@ -185,8 +185,8 @@ def solve(
             states; ``"revolve"``, or ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start;
             ``"reversible"`` only the end, of a method whose steps have an inverse; so ``"reconstruct"`` of Runge-Kutta
             methods, whose inverse, and with it the gradient, is approximate; ``"backsolve"``, or ``Backsolve()``,
-            solves the continuous adjoint, approximate too; with ``"backprop"`` autograd records the solver's own operations,
-            which allows tensor hooks and second derivatives.
+            solves the continuous adjoint, approximate too; with ``"backprop"`` autograd records the solver's own
+            operations, which allows tensor hooks and second derivatives.
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
