@@ -207,11 +207,16 @@ def refine(
     xp: Any, leaves: State, paths: Sequence[str], times: Sequence[float], new_times: Sequence[float], order: int
 ) -> State:
     """The values at new times of the polynomials through values at times; what ``refine_controls`` is on leaves."""
+    check_length("refine_controls", leaves, paths, times)
+    return apply_stencil(xp, interpolate(times, new_times, order), leaves)
+
+
+def check_length(where: str, leaves: State, paths: Sequence[str], times: Sequence[float]) -> None:
+    """Refuse controls whose leading axis is not that of the times."""
     for leaf, path in zip(leaves, paths, strict=True):
         length = leaf.shape[0] if leaf.shape else None
         if length != len(times):
             raise InputError(
-                f"refine_controls: {path} must have a leading axis of {len(times)}, the number of times; got shape "
+                f"{where}: {path} must have a leading axis of {len(times)}, the number of times; got shape "
                 f"{tuple(leaf.shape)}. Give the times that the controls belong to."
             )
-    return apply_stencil(xp, interpolate(times, new_times, order), leaves)

@@ -1,4 +1,4 @@
-"""Helpers for controls on pytrees of eager libraries: prolong them to a finer grid, diagnose their gradient."""
+"""Helpers for controls on pytrees of eager libraries: sample, smooth and refine them, diagnose their gradient."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 from janode.core.arguments import find_namespace
 from janode.core.controls import control_times, refine
 from janode.core.diagnosis import Diagnosis, diagnose
+from janode.core.errors import InputError
 from janode.core.protocols import Array, Method
+from janode.core.smoothing import smooth
 from janode.core.tableaus import Tableau
 
 from .trees import Tree
 
-__all__ = ["Diagnosis", "control_times", "diagnose_controls", "refine_controls"]
+__all__ = ["Diagnosis", "control_times", "diagnose_controls", "refine_controls", "sample_controls", "smooth_controls"]
 
 
 def refine_controls(controls: Any, times: Sequence[float], new_times: Sequence[float], *, order: int = 4) -> Any:
@@ -47,6 +49,78 @@ def refine_controls(controls: Any, times: Sequence[float], new_times: Sequence[f
     tree = Tree(controls, "controls")
     xp = find_namespace("refine_controls", tree.leaves, tree.paths)
     return tree.build(refine(xp, tree.leaves, tree.paths, times, new_times, order))
+
+
+def sample_controls(function: Callable[[float], Any], times: Sequence[float]) -> Any:
+    """The values function(t_k) stacked along a new leading axis: controls that are a function of time.
+
+    Args:
+        function: of a time, a Python float; returns any pytree of arrays, always of one structure.
+        times: the times of the controls, from :func:`control_times`.
+
+    Returns:
+        The pytree of what it returns, with a leading axis of ``len(times)``. Differentiable where the library is.
+
+    Raises:
+        InputError: there are no times, a result holds no arrays, or the results differ in structure or shape.
+
+    Example:
+        >>> import numpy as np
+        >>> import janode.numpy as jo
+        >>> times = jo.control_times("leapfrog", [0.0, 1.0], steps=2)
+        >>> jo.sample_controls(lambda t: {"w": np.asarray([t, 1.0 - t])}, times)["w"].tolist()
+        [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+    """
+    trees = [Tree(function(float(t)), f"function({float(t)})") for t in times]
+    if not trees:
+        raise InputError(
+            "sample_controls: times must not be empty; got none. control_times(method, ts, ...) gives them."
+        )
+    first = trees[0]
+    xp = find_namespace("sample_controls", first.leaves, first.paths)
+    for tree in trees:
+        if tree.spec != first.spec or any(
+            getattr(leaf, "shape", None) != like.shape for leaf, like in zip(tree.leaves, first.leaves, strict=True)
+        ):
+            raise InputError(
+                f"sample_controls: function must return one structure and one shape for all times; got others at "
+                f"{tree.name} than at {first.name}. Return arrays of one shape."
+            )
+    return first.build([xp.stack(list(leaves)) for leaves in zip(*(tree.leaves for tree in trees), strict=True)])
+
+
+def smooth_controls(controls: Any, times: Sequence[float], *, degree: int = 3) -> Any:
+    """The smooth controls nearest to given ones: for every entry a polynomial in time, by least squares.
+
+    Training does not remove a sawtooth that is in the controls from the start, so start from smooth ones: these, or one
+    value for all nodes, or few random values and what :func:`refine_controls` makes of them. Linear in the controls.
+
+    Args:
+        controls: any pytree of real or complex floating-point arrays with a leading axis of ``len(times)``, such as the
+            layers of a trained network.
+        times: the times that they belong to, from :func:`control_times`; strictly increasing or decreasing.
+        degree: that of the polynomial, from 0 (the mean over time) to ``len(times) - 1``.
+
+    Returns:
+        The pytree of controls, of the same shapes. Of independent random ones it keeps about the share
+        (degree + 1) / len(times) of their variance.
+
+    Raises:
+        InputError: the leading axis is not that of times, or an argument breaks a rule above.
+
+    Cost: two matrix products with ``degree + 1`` rows.
+
+    Example:
+        >>> import numpy as np
+        >>> import janode.numpy as jo
+        >>> times = jo.control_times("leapfrog", [0.0, 1.0], steps=4)
+        >>> rough = np.asarray([1.0, -1.0, 1.0, -1.0, 1.0]) + 3.0
+        >>> jo.smooth_controls(rough, times, degree=0).tolist()
+        [3.0, 3.0, 3.0, 3.0, 3.0]
+    """
+    tree = Tree(controls, "controls")
+    xp = find_namespace("smooth_controls", tree.leaves, tree.paths)
+    return tree.build(smooth(xp, tree.leaves, tree.paths, times, degree))
 
 
 def diagnose_controls(

@@ -40,9 +40,17 @@ from janode.core.stepping import Stepping, check_adaptive, find_stops, read_tole
 from janode.core.tableaus import Tableau
 
 from .jax_cache import program
-from .jax_controls import Diagnosis, control_times, diagnose_controls, refine_controls
+from .jax_controls import (
+    Diagnosis,
+    control_times,
+    diagnose_controls,
+    refine_controls,
+    sample_controls,
+    smooth_controls,
+)
 from .jax_field import close
 from .jax_knots import on_knots
+from .jax_modules import ControlledODE
 from .jax_odeint import odeint
 from .jax_problem import Problem
 from .jax_refusals import check_recovery
@@ -57,6 +65,7 @@ from .validity_report import plot_validity, show_validity
 __all__ = [
     "Backsolve",
     "Check",
+    "ControlledODE",
     "Diagnosis",
     "Discrepancies",
     "Entry",
@@ -88,7 +97,9 @@ __all__ = [
     "relative_distance",
     "residual_errors",
     "residual_stack",
+    "sample_controls",
     "show_validity",
+    "smooth_controls",
     "solve",
     "starting_step",
     "validate",

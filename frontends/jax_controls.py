@@ -1,4 +1,4 @@
-"""Helpers for controls on JAX pytrees: prolong them to a finer grid, diagnose their gradient."""
+"""Helpers for controls on JAX pytrees: sample, smooth and refine them, diagnose their gradient."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from janode.core.arguments import check_parameters
 from janode.core.controls import control_times, refine
 from janode.core.diagnosis import Diagnosis, diagnose
-from janode.core.protocols import Array, Method
+from janode.core.errors import InputError
+from janode.core.protocols import Array, Method, State
+from janode.core.smoothing import smooth
 from janode.core.tableaus import Tableau
 
-__all__ = ["Diagnosis", "control_times", "diagnose_controls", "refine_controls"]
+__all__ = ["Diagnosis", "control_times", "diagnose_controls", "refine_controls", "sample_controls", "smooth_controls"]
 
 
 def refine_controls(controls: Any, times: Sequence[float], new_times: Sequence[float], *, order: int = 4) -> Any:
@@ -45,11 +47,83 @@ def refine_controls(controls: Any, times: Sequence[float], new_times: Sequence[f
         >>> bool(jnp.allclose(refined["w"], jnp.asarray(new) ** 3))
         True
     """
+    leaves, paths, structure = _flattened("refine_controls", controls)
+    return jax.tree.unflatten(structure, refine(jnp, leaves, paths, times, new_times, order))
+
+
+def sample_controls(function: Callable[[float], Any], times: Sequence[float]) -> Any:
+    """The values function(t_k) stacked along a new leading axis: controls that are a function of time.
+
+    Args:
+        function: of a time, a Python float; returns any pytree of arrays, always of one structure.
+        times: the times of the controls, from :func:`control_times`.
+
+    Returns:
+        The pytree of what it returns, with a leading axis of ``len(times)``.
+
+    Raises:
+        InputError: there are no times, or the results differ in structure or shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import janode.jax as jo
+        >>> times = jo.control_times("leapfrog", [0.0, 1.0], steps=2)
+        >>> jo.sample_controls(lambda t: {"w": jnp.asarray([t, 1.0 - t])}, times)["w"].tolist()
+        [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+    """
+    if not len(times):
+        raise InputError(
+            "sample_controls: times must not be empty; got none. control_times(method, ts, ...) gives them."
+        )
+    made = [function(float(t)) for t in times]
+    if len({(jax.tree.structure(one), *map(jnp.shape, jax.tree.leaves(one))) for one in made}) > 1:
+        raise InputError(
+            "sample_controls: function must return one structure and one shape for all times; got several. Return "
+            "arrays of one shape."
+        )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
+
+
+def smooth_controls(controls: Any, times: Sequence[float], *, degree: int = 3) -> Any:
+    """The smooth controls nearest to given ones: for every entry a polynomial in time, by least squares.
+
+    Training does not remove a sawtooth that is in the controls from the start, so start from smooth ones: these, or one
+    value for all nodes, or few random values and what :func:`refine_controls` makes of them. Linear in the controls.
+
+    Args:
+        controls: any pytree of real or complex floating-point arrays with a leading axis of ``len(times)``, such as the
+            layers of a trained network.
+        times: the times that they belong to, from :func:`control_times`; strictly increasing or decreasing.
+        degree: that of the polynomial, from 0 (the mean over time) to ``len(times) - 1``.
+
+    Returns:
+        The pytree of controls, of the same shapes. Of independent random ones it keeps about the share
+        (degree + 1) / len(times) of their variance.
+
+    Raises:
+        InputError: the leading axis is not that of times, or an argument breaks a rule above.
+
+    Cost: two matrix products with ``degree + 1`` rows.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import janode.jax as jo
+        >>> times = jo.control_times("leapfrog", [0.0, 1.0], steps=4)
+        >>> rough = jnp.asarray([1.0, -1.0, 1.0, -1.0, 1.0]) + 3.0
+        >>> jo.smooth_controls(rough, times, degree=0).tolist()
+        [3.0, 3.0, 3.0, 3.0, 3.0]
+    """
+    leaves, paths, structure = _flattened("smooth_controls", controls)
+    return jax.tree.unflatten(structure, smooth(jnp, leaves, paths, times, degree))
+
+
+def _flattened(where: str, controls: Any) -> tuple[State, list[str], Any]:
+    """(leaves, how a user writes them, structure) of controls that are arrays."""
     found, structure = jax.tree.flatten_with_path(controls)
     paths = ["controls" + jax.tree_util.keystr(path) for path, _ in found]
     leaves = tuple(jnp.asarray(leaf) for _, leaf in found)
-    check_parameters("refine_controls", leaves, jnp, paths)
-    return jax.tree.unflatten(structure, refine(jnp, leaves, paths, times, new_times, order))
+    check_parameters(where, leaves, jnp, paths)
+    return leaves, paths, structure
 
 
 def diagnose_controls(

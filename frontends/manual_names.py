@@ -46,7 +46,14 @@ __all__ = [
 ]
 
 LATE = {
-    "controls": ("Diagnosis", "control_times", "diagnose_controls", "refine_controls"),
+    "controls": (
+        "Diagnosis",
+        "control_times",
+        "diagnose_controls",
+        "refine_controls",
+        "sample_controls",
+        "smooth_controls",
+    ),
     "manual_explain": ("Plan", "explain"),
     "manual_jvp": ("solve_jvp",),
     "validity": (
@@ -68,7 +75,14 @@ LATE = {
 NAMES = [*__all__, *(name for names in LATE.values() for name in names)]
 
 if TYPE_CHECKING:
-    from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
+    from .controls import (
+        Diagnosis,
+        control_times,
+        diagnose_controls,
+        refine_controls,
+        sample_controls,
+        smooth_controls,
+    )
     from .manual_explain import Plan, explain
     from .manual_jvp import solve_jvp
     from .validity import (
@@ -88,5 +102,6 @@ if TYPE_CHECKING:
 
     # For type checkers, which take what LATE finds for a name like any other.
     __all__ += ["Diagnosis", "Plan", "control_times", "diagnose_controls", "explain", "refine_controls", "solve_jvp"]
+    __all__ += ["sample_controls", "smooth_controls"]
     __all__ += ["Check", "Discrepancies", "Entry", "StepSizeMonitor", "ToleranceMonitor", "Validity", "checksum"]
     __all__ += ["plot_validity", "relative_distance", "show_validity", "starting_step", "validate"]

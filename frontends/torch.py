@@ -21,7 +21,14 @@ from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
 from janode.core.solution import Solution, Stats
 
-from .controls import Diagnosis, control_times, diagnose_controls, refine_controls
+from .controls import (
+    Diagnosis,
+    control_times,
+    diagnose_controls,
+    refine_controls,
+    sample_controls,
+    smooth_controls,
+)
 from .explain import make_explain
 from .torch_jvp import solve_jvp
 from .torch_modules import ControlledODE, NeuralODE
@@ -83,7 +90,9 @@ __all__ = [
     "reconstruction_errors",
     "refine_controls",
     "relative_distance",
+    "sample_controls",
     "show_validity",
+    "smooth_controls",
     "solve",
     "solve_jvp",
     "starting_step",
