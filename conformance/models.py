@@ -188,7 +188,9 @@ def compare(
             # Adaptive steps are never quite alike: the fields are compared where one of them was asked.
             found_at = find_slope_divergence(sides[0], traces[name], comparison) if is_adaptive(chosen) else None
             found_at = found_at or find_divergence(traces[first], traces[name], comparison)
-            divergences[name] = found_at or find_pullback_divergence(traces[first], *sides, inputs, comparison)
+            divergences[name] = found_at or find_pullback_divergence(
+                traces[first], sides[0], sides[1], inputs, comparison
+            )
     facts = {name: runtime.facts() for name, runtime in runtimes.items()}
     counts = {name: found.counts for name, found in traces.items()}
     solve = {**{key: str(value) for key, value in chosen.items()}, "ts": list(inputs.ts)}

@@ -36,10 +36,12 @@ class Namespace(Manual):
     def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
         """The outcome; of Dask's it is computed as a whole, for its parts share most of their graphs."""
         outcome = super().run(problem, inputs, options)
-        leaves, spec = optree.tree_flatten(outcome.got)
+        got: Any = outcome.got
+        leaves, spec = optree.tree_flatten(got)
         if not any(hasattr(leaf, "__dask_graph__") for leaf in leaves):
             return outcome
-        return outcome._replace(got=spec.unflatten(importlib.import_module("dask").persist(*leaves)))
+        computed: Any = spec.unflatten(importlib.import_module("dask").persist(*leaves))
+        return outcome._replace(got=computed)
 
     def asarray(self, array: Any) -> Any:
         """An array of the library on its default device, made from nested lists if it takes no NumPy arrays."""

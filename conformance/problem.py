@@ -135,7 +135,8 @@ def draw_inputs(problem: Problem, method: str, single: bool) -> Inputs:
         return leaf.astype(narrow).astype(leaf.dtype) if single else leaf
 
     ys_bar = optree.tree_map(lambda leaf: cotangent(leaf, len(ts)), y0)
-    event_bar, place_bar = None, None
+    event_bar: Any = None
+    place_bar: Any = None
     if problem.event is not None:
         for leaf in optree.tree_leaves(ys_bar):
             leaf[-1] = 0.0  # behind the event there is no solution

@@ -219,15 +219,17 @@ def _check_textbook(problem: Problem, method: str) -> list[Difference]:
     ]
     leaves, spec = optree.tree_flatten(start)
     is_analytic = not any(np.iscomplexobj(leaf) for leaf in leaves)
-    read_bars = optree.tree_leaves(pulled(problem, inputs.ys_bar, inputs.event_bar, inputs.place_bar))
+    read: Any = pulled(problem, inputs.ys_bar, inputs.event_bar, inputs.place_bar)
+    read_bars = optree.tree_leaves(read)
     rng = np.random.default_rng(7)
     for i, (path, bar) in enumerate(zip(spec.paths(), optree.tree_leaves(bars), strict=True)):
         direction = random_direction(rng, leaves[i])
 
         def loss(e: Any, i: int = i, direction: Any = direction) -> Any:
             moved = [leaf + e * direction if i == j else leaf for j, leaf in enumerate(leaves)]
-            read = optree.tree_leaves(states(**spec.unflatten(moved)))
-            total = sum(np.sum(np.conj(read_bar) * y) for read_bar, y in zip(read_bars, read, strict=True))
+            solved: Any = states(**spec.unflatten(moved))
+            ys = optree.tree_leaves(solved)
+            total = sum(np.sum(np.conj(read_bar) * y) for read_bar, y in zip(read_bars, ys, strict=True))
             return total if is_analytic else total.real
 
         products = np.real(np.conj(bar) * direction)

@@ -133,8 +133,9 @@ class Manual:
 
     def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
         """Call ``solve_vjp`` and its pullback."""
-        trees = (inputs.y0, inputs.params, inputs.ys_bar, inputs.controls, inputs.event_bar, inputs.place_bar)
-        y0, params, ys_bar, controls, event_bar, place_bar = (optree.tree_map(self.asarray, tree) for tree in trees)
+        trees: Any = (inputs.y0, inputs.params, inputs.ys_bar, inputs.controls, inputs.event_bar, inputs.place_bar)
+        made: Any = [optree.tree_map(self.asarray, tree) for tree in trees]
+        y0, params, ys_bar, controls, event_bar, place_bar = made
         options = {**options, **problem.given(controls)}
         solution, pullback = self.frontend.solve_vjp(problem.field, y0, inputs.ts, params, **options)
         more: dict[str, Any] = {}
@@ -234,14 +235,16 @@ class Torch:
 
     def run(self, problem: Problem, inputs: Inputs, options: Options) -> Outcome:
         """Call ``solve`` and ``torch.autograd.grad``."""
-        trees = (inputs.y0, inputs.params, inputs.controls, (inputs.ys_bar, inputs.event_bar, inputs.place_bar))
-        y0, params, controls, bars = (optree.tree_map(self.asarray, tree) for tree in trees)
+        trees: Any = (inputs.y0, inputs.params, inputs.controls, (inputs.ys_bar, inputs.event_bar, inputs.place_bar))
+        made: Any = [optree.tree_map(self.asarray, tree) for tree in trees]
+        y0, params, controls, bars = made
         ts = self.torch.tensor(inputs.ts, dtype=self.torch.float64, device=self.device, requires_grad=True)
         options = {**options, **problem.given(controls)}
         read = _read(problem, self.frontend.solve(problem.field, y0, ts, params, **options))
         like: Any = {"y0_bar": y0, "params_bar": params, "ts_bar": ts, "controls_bar": controls}
         leaves, spec = optree.tree_flatten(like)
-        outputs, read_bars = (optree.tree_leaves(tree) for tree in (read, pulled(problem, *bars)))
+        pair: Any = (read, pulled(problem, *bars))
+        outputs, read_bars = map(optree.tree_leaves, pair)
         found = self.torch.autograd.grad(outputs, leaves, read_bars, allow_unused=True, materialize_grads=True)
         return _tidy({**read, **spec.unflatten(found)}, {**_as_y0(y0, optree.tree_leaves(y0)[0]), **like}, inputs)
 
@@ -283,7 +286,7 @@ class Jax:
         y0, params, controls = (
             optree.tree_map(self.asarray, tree) for tree in (inputs.y0, inputs.params, inputs.controls)
         )
-        trees = (inputs.ys_bar, inputs.event_bar, inputs.place_bar)
+        trees: Any = (inputs.ys_bar, inputs.event_bar, inputs.place_bar)
         bars = optree.tree_map(lambda leaf: self.asarray(np.conj(leaf)), trees)
         ts = self.jax.device_put(np.asarray(inputs.ts, dtype=np.float64 if self.x64 else np.float32), self.device)
         return (y0, params, ts, controls), bars

@@ -191,9 +191,7 @@ def find_divergence(expected: Trace, got: Trace, comparison: Comparison) -> Dive
     return None
 
 
-def find_slope_divergence(
-    reference: tuple[Runtime, Problem], other: Trace, comparison: Comparison
-) -> Divergence | None:
+def find_slope_divergence(reference: tuple[Any, Problem], other: Trace, comparison: Comparison) -> Divergence | None:
     """The first slope of a solve that is not the reference's field at the same point: whatever steps either took."""
     runtime, problem = reference
     sizes = _scales([one.f for one in other.evaluations])
