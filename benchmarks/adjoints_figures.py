@@ -84,11 +84,9 @@ def _against_steps(
     figure, axes = _figure(len(panels))
     for (key, found), ax in zip(panels.items(), axes, strict=True):
         for preset in presets:
-            values = [scale * one.samples[f"janode {preset}"][kind][0] for one in found]
-            place = PRESETS.index(preset)
-            ax.loglog(
-                [one.case.steps for one in found], values, MARKS[place] + "-", color=f"C{place}", label=preset, ms=4
-            )
+            name, place = f"janode {preset}", PRESETS.index(preset)
+            points = [(one.case.steps, scale * one.samples[name][kind][0]) for one in found if name in one.samples]
+            ax.loglog(*zip(*points, strict=True), MARKS[place] + "-", color=f"C{place}", label=preset, ms=4)
         _finish(ax, ", ".join(key), "steps N", label)
     return _save(figure, axes, path)
 
