@@ -84,13 +84,13 @@ _FLOW_FULL = {"dopri5": 20, "dopri8": 10, "rk4": 40}
 _TOLS_FULL = tuple(10.0 ** (-k / 2) for k in range(6, 17))
 FULL = Scale(
     {
-        DENSITY: Setting(512, 64, _FLOW_FULL, _TOLS_FULL, (8, 16, 32, 64, 128)),
-        DIGITS: Setting(512, 128, _FLOW_FULL, _TOLS_FULL, (8, 16, 32, 64, 128)),
+        DENSITY: Setting(256, 64, _FLOW_FULL, _TOLS_FULL, (8, 16, 32, 64, 128)),
+        DIGITS: Setting(256, 64, _FLOW_FULL, _TOLS_FULL, (8, 16, 32, 64, 128)),
         WAVES: Setting(32, 32, {"dopri5": 3, "dopri8": 2, "rk4": 4}, _TOLS_FULL, (1, 2, 4, 8)),
     },
     (128, 32),
     (10, 20, 40, 80, 160),
-    5,
+    3,
 )
 
 
