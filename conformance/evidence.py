@@ -11,9 +11,12 @@ from pathlib import Path
 from janode.core.errors import InputError
 
 from .cells import ABSENT, FAILED, GAP, RAN
+from .comparison import EPS
+from .offers import is_stepped_back
 from .report import Report, read_report
 
 FOLDER = Path(__file__).with_name("evidence")
+CHAOTIC, POLYNOMIAL = ("lorenz",), ("lotka_volterra", "van_der_pol", "linear", "steered")
 BEGIN, END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
 
 
@@ -39,10 +42,33 @@ def table(report: Report) -> str:
         numbers = [str(counts[key]) for key in (RAN, FAILED, GAP)] + [f"{sum(cell.seconds for cell in cells):.0f}"]
         errors = ["", "", ""] if worst is None else [f"{worst.error:.3g}", f"{worst.tolerance:.3g}", f"`{worst.case}`"]
         lines.append("| " + " | ".join([f"`{target.target}`", on, *numbers, *errors]) + " |")
+    lines += ["", *_largest(report)]
     absent = [f"`{target.target}`" for target in report.targets if target.status == ABSENT]
     if absent:
         lines += ["", f"Absent on that machine, and so nothing is claimed of them: {', '.join(absent)}."]
     return "\n".join(lines)
+
+
+def _largest(report: Report) -> list[str]:
+    """The largest errors between libraries in float64: of exact gradients, for polynomial fields, and of all."""
+    cells = [cell for cell in report.cells if cell.status == RAN and cell.target.endswith("f64")]
+    parts = [(cell, *f"{cell.case}/".split("/")[:4]) for cell in cells]
+    # Of differences that the suite takes itself the error says nothing about libraries.
+    tame = [part for part in parts if part[1] not in CHAOTIC and part[4] != "dot_product"]
+    exact = [part for part in tame if not part[4] and not is_stepped_back(part[3])]
+    polynomial = [part for part in exact if part[1] in POLYNOMIAL]
+    lines = []
+    for what, chosen in (
+        ("of solutions and exact gradients", exact),
+        ("of those where the field is polynomial", polynomial),
+        ("with corrections, invariants and gradients by stepping back", tame),
+    ):
+        if chosen:
+            worst = max((part[0] for part in chosen), key=lambda cell: cell.error)
+            size = worst.error * EPS["f64"]
+            where = worst.where.partition(": ")[2]
+            lines.append(f"- {what}: {worst.error:.3g} eps, {size:.2g} ({where} of `{worst.target}/{worst.case}`)")
+    return ["Largest relative errors in float64 without chaos:", *lines] if lines else []
 
 
 def results() -> str:
