@@ -149,7 +149,7 @@ class Between:
         def pull(giving: _Giving) -> _Giving:
             is_here, row = is_left(giving), larger(ops, giving.row, 0)
             y_bar = ops.take(bars.ys, row)
-            x = (sweep.known_ts[row] - t) / h
+            x = (sweep.ts[row] - t) / h
             rate, ts = None, giving.ts
             if ts is not None:
                 rate = ops.pair(y_bar, ops.take(state.slopes, row))

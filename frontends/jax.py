@@ -49,11 +49,12 @@ from .jax_controls import (
     smooth_controls,
 )
 from .jax_field import close
+from .jax_jvp import solve_jvp
 from .jax_knots import on_knots
 from .jax_modules import ControlledODE
 from .jax_odeint import odeint
 from .jax_problem import Problem
-from .jax_refusals import check_recovery
+from .jax_refusals import FORWARD, check_recovery, forward_mode_named
 from .jax_residual import ode_gap, residual_errors, residual_stack
 from .jax_steps import MAX_STEPS, AdaptiveSteps, FixedSteps
 from .jax_taps import ContinuousSolution, close_events, event_result
@@ -101,6 +102,7 @@ __all__ = [
     "show_validity",
     "smooth_controls",
     "solve",
+    "solve_jvp",
     "starting_step",
     "validate",
 ]
@@ -290,7 +292,8 @@ def solve(
             ``"reversible"`` only the end, of a method whose steps have an inverse; so ``"reconstruct"`` of Runge-Kutta
             methods, whose inverse, and with it the gradient, is approximate; ``"backsolve"``, or ``Backsolve()``,
             solves the continuous adjoint, approximate too; with ``"backprop"`` JAX differentiates the
-            solver's own operations, which allows forward mode and second derivatives.
+            solver's own operations, which allows every mode; ``"forward"`` allows forward mode alone, and keeps nothing
+            and replays nothing for it. Second derivatives by ``jax.hessian`` are exact for every exact adjoint.
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
@@ -326,7 +329,8 @@ def solve(
         >>> bool(abs(jax.grad(loss)(0.5) + 3 * jnp.exp(-0.5)) < 1e-5)
         True
     """
-    name, recovery = find_adjoint(adjoint, find_method(method))
+    is_forward = adjoint == FORWARD
+    name, recovery = find_adjoint("backprop" if is_forward else adjoint, find_method(method))
     check_recovery(recovery)
     arguments.check_correction("solve", correction, name)
     arguments.check_field("solve", field)
@@ -370,9 +374,11 @@ def solve(
         layout,
         correction,
         Bar() if progress else None,
+        is_forward,
     )
     find_correction("solve", correction, problem.sweep(*arrays[:1], *arrays[2:]))
-    ys, report = program(problem, any(map(_is_traced, jax.tree.leaves(arrays))))(*arrays)
+    with forward_mode_named(name):
+        ys, report = program(problem, any(map(_is_traced, jax.tree.leaves(arrays))))(*arrays)
     stats = taken.stats(chosen, report)
     solution: Solution[Any] = Solution(times, jax.tree.unflatten(tree, ys), stats, report.status)
     if on_failure == "raise" and not _is_traced(report.status) and int(report.status):

@@ -22,6 +22,7 @@ from janode.core.solution import BAD_TIMES, Report
 from janode.core.sweep import Sweep
 
 from .jax_field import ClosedField, JaxField
+from .jax_refusals import is_differentiated, once
 from .jax_steps import AdaptiveSteps, FixedSteps
 from .progress import Bar
 
@@ -45,6 +46,8 @@ class Problem:
     layout: NodeLayout | None
     correction: str
     bar: Bar | None = None
+    is_forward: bool = False
+    """Whether JAX differentiates in forward mode alone, so that no loop needs a known length."""
 
     def run(
         self, ts: Array, y0: State, theta: State, constants: State, controls: State, arrays: Any
@@ -114,7 +117,7 @@ class Problem:
         """The way forward as operations that JAX differentiates: a loop of unknown length is run and then replayed."""
         primals = ts, theta, constants, controls, arrays
         sweep = self.sweep(*primals)
-        if not isinstance(sweep, AdaptiveSweep):
+        if self.is_forward or not isinstance(sweep, AdaptiveSweep):
             return _reported(sweep, Kept(Nothing()).forward(sweep, y0)[0])
         found = self.sweep(*jax.lax.stop_gradient(primals))
         report, tape, _ = found.advance(jax.lax.stop_gradient(y0), Nothing())
@@ -147,7 +150,8 @@ class Problem:
                 for leaf, is_wanted in zip(theta, wanted[1:], strict=True)
             )
             ts_bar = None if gradient.ts is None else gradient.ts[0].astype(ts.dtype)
-            return ts_bar, gradient.y0, theta_bar, None, gradient.controls, None
+            found = ts_bar, gradient.y0, theta_bar, None, gradient.controls, None
+            return found if is_differentiated(recovery, self.correction) else once(found)
 
         apply.defvjp(fwd, bwd, symbolic_zeros=True)
         return apply

@@ -89,42 +89,30 @@ def event_result(
     return EventResult(happened.index, t + shift.astype(t.dtype) + missing, jax.tree.unflatten(tree, moved))
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def _shift(value: Array, rate: Array) -> Array:
     """-(value - its present value) / rate: zero, with a first derivative alone."""
     return jnp.zeros_like(value)
 
 
-def _shift_fwd(value: Array, rate: Array) -> tuple[Array, Any]:
-    return jnp.zeros_like(value), (value, rate)
+@_shift.defjvp
+def _shift_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    value, rate = primals
+    return _shift(value, rate), _factor(rate, value) * tangents[0]
 
 
-def _shift_bwd(residuals: Any, bar: Array) -> tuple[Array, None]:
-    value, rate = residuals
-    return _once(-bar / rate, value), None
+@jax.custom_jvp
+def _factor(rate: Array, value: Array) -> Array:
+    """-1 / rate, which depends on the value and cannot be differentiated again."""
+    return -1.0 / rate
 
 
-_shift.defvjp(_shift_fwd, _shift_bwd)
-
-
-@jax.custom_vjp
-def _once(bar: Array, value: Array) -> Array:
-    """The cotangent itself, which depends on the value and cannot be differentiated again."""
-    return bar
-
-
-def _once_fwd(bar: Array, value: Array) -> tuple[Array, None]:
-    return bar, None
-
-
-def _once_bwd(_: None, bar: Array) -> Any:
+@_factor.defjvp
+def _factor_jvp(primals: Any, tangents: Any) -> Any:
     raise InputError(
         "solve: events must be differentiated once; got a gradient of an event to differentiate again. Take finite "
         "differences of its gradient."
     )
-
-
-_once.defvjp(_once_fwd, _once_bwd)
 
 
 @jax.tree_util.register_pytree_node_class
