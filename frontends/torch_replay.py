@@ -112,6 +112,9 @@ class Effects(TorchFunctionMode):
         if threading.get_ident() != self._thread or id(module) in self._modules:
             return
         self._modules[id(module)] = module
+        if isinstance(module, torch.jit.ScriptModule):  # whose parts call nobody
+            self._buffers += [(module, name, buffer, version(buffer)) for name, buffer in module.named_buffers()]
+            return
         buffers = {name: buffer for name, buffer in module._buffers.items() if buffer is not None}
         if isinstance(module, _NormBase) and module.training:
             if buffers:
@@ -129,7 +132,8 @@ class Effects(TorchFunctionMode):
         return [
             f"buffer {name!r} of {type(module).__name__}"
             for module, name, buffer, before in self._buffers
-            if module._buffers.get(name) is not buffer or version(buffer) != before
+            if version(buffer) != before
+            or not (isinstance(module, torch.jit.ScriptModule) or module._buffers.get(name) is buffer)
         ]
 
     def undo(self) -> None:

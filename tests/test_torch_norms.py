@@ -1,5 +1,6 @@
 """Norm layers in a field of janode.torch: statistics of training mode, updated once and left alone in backward."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -180,6 +181,20 @@ def test_statistics_in_one_pass_alone_are_refused(adjoint: str, which: str) -> N
     with pytest.raises(jo.InputError, match=f"change the statistics of norm layers in both .* in the {which} pass"):
         ys.sum().backward()
     torch.testing.assert_close(dict(field.named_buffers()), before, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("adjoint", RECOMPUTING)
+def test_statistics_of_a_compiled_program_are_refused(adjoint: str) -> None:
+    """TorchScript runs norm layers out of sight: they cannot be told to leave their statistics alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        field = torch.jit.script(NORMS["batch"]())
+    y0 = torch.randn(4, 6, dtype=F64, requires_grad=True)
+    with pytest.raises(jo.InputError, match=r"it changed buffer 'num_batches_tracked' of RecursiveScriptModule"):
+        jo.solve(lambda t, y: field(y), y0, TIMES, adjoint=adjoint, **FIXED)
+    field.eval()
+    jo.solve(lambda t, y: field(y), y0, TIMES, adjoint=adjoint, **FIXED).ys.sum().backward()
+    assert y0.grad is not None
 
 
 def dense(field: torch.nn.Module, y0: torch.Tensor, adjoint: str) -> torch.Tensor:
