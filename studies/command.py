@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from .claims import Claim
@@ -15,6 +18,20 @@ from .parts import Part, run_parts
 from .tables import Table
 
 Results = Mapping[str, Any]
+Device = Annotated[str, typer.Option(help="The device, as the library calls it.")]
+Resume = Annotated[bool, typer.Option(help="Reuse the finished parts of a run with the same settings.")]
+Out = Annotated[Path, typer.Option(help="The folder of the results.", file_okay=False)]
+
+
+def check_installed(library: str) -> None:
+    """Refuse a library that is not there."""
+    if find_spec(library) is None:
+        raise typer.BadParameter(f"--library must be installed; got {library}. Install janode[{library}].")
+
+
+def results_of(study: str) -> Path:
+    """The folder of a study's results, unless another is given."""
+    return Path(__file__).parent / "results" / study
 
 
 @dataclass(frozen=True)
@@ -25,7 +42,7 @@ class Study:
     settings: Mapping[str, Any]
     tables: Callable[[Results], Sequence[Table]]
     claims: Callable[[Results], Sequence[Claim]]
-    save_figures: Callable[[Path, Results], Sequence[Path]]
+    figures: Callable[[Results], Mapping[str, Figure]]
 
 
 def run_study(study: Study, is_resumed: bool, folder: Path) -> None:
@@ -38,7 +55,7 @@ def run_study(study: Study, is_resumed: bool, folder: Path) -> None:
     for table in tables:
         console.print(table.rich())
     (folder / "tables.md").write_text("\n".join(table.markdown() for table in tables))
-    for path in [folder / "results.json", folder / "tables.md", *study.save_figures(folder, results)]:
+    for path in [folder / "results.json", folder / "tables.md", *_save(folder, study.figures(results))]:
         console.print(f"written: {path}", highlight=False, soft_wrap=True)
     claims = study.claims(results)
     broken = [claim for claim in claims if not claim.holds]
@@ -47,3 +64,13 @@ def run_study(study: Study, is_resumed: bool, folder: Path) -> None:
     console.print(f"{len(claims) - len(broken)} of {len(claims)} claims hold.")
     if broken:
         raise typer.Exit(1)
+
+
+def _save(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+    """Save every figure as PNG; return the paths."""
+    paths = []
+    for name, figure in figures.items():
+        FigureCanvasAgg(figure)
+        paths.append(folder / f"{name}.png")
+        figure.savefig(paths[-1], format="png", metadata={"Software": None})
+    return paths

@@ -224,7 +224,7 @@ def test_without_scikit_learn_the_digits_are_left_out(monkeypatch: pytest.Monkey
 
 
 def test_library_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.exact_gradients.__main__.find_spec", lambda name: None)
+    monkeypatch.setattr("studies.command.find_spec", lambda name: None)
     result = CliRunner().invoke(app, ["--library", "jax"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == 2
     assert "--library must be installed; got jax. Install janode[jax]." in result.output

@@ -201,7 +201,7 @@ def test_tiny_run_holds_its_claims_and_a_false_claim_fails_it(tmp_path: Path, mo
 
 
 def test_library_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.gradient_correction.__main__.find_spec", lambda name: None)
+    monkeypatch.setattr("studies.command.find_spec", lambda name: None)
     result = CliRunner().invoke(app, ["--library", "jax"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == 2
     assert "--library must be installed; got jax. Install janode[jax]." in result.output

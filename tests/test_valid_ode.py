@@ -167,7 +167,7 @@ def test_without_scikit_learn_the_digits_are_left_out(monkeypatch: pytest.Monkey
 
 
 def test_a_library_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.valid_ode.__main__.find_spec", lambda name: None)
+    monkeypatch.setattr("studies.command.find_spec", lambda name: None)
     result = CliRunner().invoke(app, ["--library", "jax"])
     assert result.exit_code == 2
     assert "must be installed; got jax" in " ".join(result.output.split())

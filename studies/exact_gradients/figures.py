@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from . import comparisons, study
@@ -19,21 +17,14 @@ LINES = {"symplectic": BLUE, DOUBLE_SUMS: GREEN, "backsolve": RED, "aca": ORANGE
 STYLES = dict(zip(comparisons.SIZES, ("o-", "s--", "^:"), strict=True))
 
 
-def save_all(folder: Path, results: Mapping[str, Any], scale: study.Scale) -> list[Path]:
-    """Draw every figure as PNG; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {
+def draw_all(results: Mapping[str, Any], scale: study.Scale) -> dict[str, Figure]:
+    """Every figure by its name."""
+    return {
         "presets": draw_presets(results, scale),
         "precision": draw_precision(results, scale),
         "float32": draw_rounding(results, scale),
         "growth": draw_growth(results, scale),
     }
-    paths = []
-    for name, figure in drawn.items():
-        FigureCanvasAgg(figure)
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], format="png", metadata={"Software": None})
-    return paths
 
 
 def draw_presets(results: Mapping[str, Any], scale: study.Scale) -> Figure:

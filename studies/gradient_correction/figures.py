@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
@@ -30,21 +28,14 @@ COLORS = {
 NAMES = {"leapfrog": "leapfrog", "midpoint": "midpoint", "ralston": "Ralston", "heun2": "Heun"}
 
 
-def save_all(folder: Path, results: Mapping[str, Any], scale: study.Scale) -> list[Path]:
-    """Draw every figure as PNG; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {
+def draw_all(results: Mapping[str, Any], scale: study.Scale) -> dict[str, Figure]:
+    """Every figure by its name."""
+    return {
         "gradient": draw_gradient(results),
         "orders": draw_orders(results),
         "training": draw_training(results, scale.training),
         "comb": draw_comb(results, scale.comb),
     }
-    paths = []
-    for name, figure in drawn.items():
-        FigureCanvasAgg(figure)
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], format="png", metadata={"Software": None})
-    return paths
 
 
 def draw_gradient(results: Mapping[str, Any]) -> Figure:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -26,22 +24,15 @@ COLORS = {
 }
 
 
-def save_all(folder: Path, results: Mapping[str, Any], scale: study.Scale) -> list[Path]:
-    """Draw every figure as PNG; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {
+def draw_all(results: Mapping[str, Any], scale: study.Scale) -> dict[str, Figure]:
+    """Every figure by its name."""
+    return {
         "distance": draw_distance(results, scale),
         "linear": draw_linear(results, scale),
         "gradient": draw_gradient(results, scale),
         "memory": draw_memory(results, scale),
         "digits": draw_digits(results, scale),
     }
-    paths = []
-    for name, figure in drawn.items():
-        FigureCanvasAgg(figure)
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], format="png", metadata={"Software": None})
-    return paths
 
 
 def draw_distance(results: Mapping[str, Any], scale: study.Scale) -> Figure:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from studies.command import Study, run_study
+from studies.command import Device, Out, Resume, Study, check_installed, results_of, run_study
 
 from . import study
-from .figures import save_all
+from .figures import draw_all
 from .trainers import Library
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-RESULTS = Path(__file__).parents[1] / "results" / "valid_ode"
+RESULTS = results_of("valid_ode")
 
 
 @app.command()
 def main(
     full: Annotated[bool, typer.Option("--full/--quick", help="The paper's training, or a minute's worth.")] = False,
     library: Annotated[Library, typer.Option(help="The array library that trains.")] = Library.TORCH,
-    device: Annotated[str, typer.Option(help="The device, as the library calls it.")] = "cpu",
-    resume: Annotated[bool, typer.Option(help="Reuse the finished parts of a run with the same settings.")] = False,
-    out: Annotated[Path, typer.Option(help="The folder of the results.", file_okay=False)] = RESULTS,
+    device: Device = "cpu",
+    resume: Resume = False,
+    out: Out = RESULTS,
 ) -> None:
     """Train neural ODEs with coarse, fine and monitored steps, and test them with better solvers."""
-    if find_spec(library) is None:
-        raise typer.BadParameter(f"--library must be installed; got {library}. Install janode[{library}].")
+    check_installed(library)
     wanted = study.FULL if full else study.QUICK
     scale = study.installed(wanted)
     for name in wanted.training.keys() - scale.training.keys():
@@ -38,7 +35,7 @@ def main(
         study.settings(scale, library, device),
         lambda results: study.tables(results, scale),
         lambda results: study.claims(results, scale),
-        lambda folder, results: save_all(folder, results, scale),
+        lambda results: draw_all(results, scale),
     )
     run_study(made, resume, out / ("full" if full else "quick"))
 

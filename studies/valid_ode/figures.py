@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -26,15 +24,9 @@ LINES = {
 SEEDS = (BLUE, RED, GREEN, ORANGE, PURPLE)
 
 
-def save_all(folder: Path, results: Mapping[str, Any], scale: study.Scale) -> list[Path]:
-    """Draw every figure as PNG; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, figure in {"drop": draw_drops(results, scale), "monitor": draw_monitors(results, scale)}.items():
-        FigureCanvasAgg(figure)
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], format="png", metadata={"Software": None})
-    return paths
+def draw_all(results: Mapping[str, Any], scale: study.Scale) -> dict[str, Figure]:
+    """Every figure by its name."""
+    return {"drop": draw_drops(results, scale), "monitor": draw_monitors(results, scale)}
 
 
 def draw_drops(results: Mapping[str, Any], scale: study.Scale) -> Figure:
