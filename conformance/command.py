@@ -26,7 +26,7 @@ from .report import Report, ReportFile, check_writable, read_report
 from .resume import resume as take_up
 from .runner import TIMEOUT, Plan, Result, run
 from .tables import print_report
-from .targets import REFERENCE, TARGETS, Target
+from .targets import REFERENCE, TARGETS, Target, present
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -101,6 +101,8 @@ def main(
     _run(console, run(plan, gaps, jobs, timeout, namespace or ()), sum(map(len, plan.values())), report, file)
     _write(report, junit, html)
     print_report(console, report)
+    if any(target.target in required and "is absent" in target.reason for target in report.targets):
+        console.print(f"here are: {', '.join(present())}", soft_wrap=True, highlight=False)
     raise typer.Exit(int(bool(report.failures)))
 
 

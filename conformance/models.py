@@ -18,7 +18,7 @@ from . import golden
 from .comparison import EPS, Comparison, Difference, measure
 from .problem import Inputs, Problem
 from .runtimes import Absent, Options, Runtime
-from .targets import TARGETS
+from .targets import TARGETS, present
 from .tracing import (
     Counts,
     Divergence,
@@ -225,20 +225,8 @@ def find_runtime(name: str, precision: str) -> Runtime:
         return target.load(target.device, target.precision)
     except Absent as absence:
         raise InputError(
-            f"compare: {name} must be on this machine; got: {absence}. Here are: {', '.join(_present())}."
+            f"compare: {name} must be on this machine; got: {absence}. Here are: {', '.join(present())}."
         ) from None
-
-
-def _present() -> list[str]:
-    """The ids of the targets that are here."""
-    found = []
-    for target in TARGETS.values():
-        try:
-            target.load(target.device, target.precision)
-            found.append(target.id)
-        except Absent:
-            continue
-    return found
 
 
 def as_numpy(tree: Tree) -> Tree:

@@ -116,3 +116,15 @@ TARGETS: dict[str, Target] = {
         Target("cupy-cuda-f32", "cupy", "cuda", "f32", _cupy),
     )
 }
+
+
+def present() -> list[str]:
+    """The ids of the targets that are here."""
+    found = []
+    for target in TARGETS.values():
+        try:
+            target.load(target.device, target.precision)
+            found.append(target.id)
+        except Absent:
+            continue
+    return found

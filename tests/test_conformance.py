@@ -61,7 +61,8 @@ def test_an_eager_target_conforms(target: str) -> None:
 
 @pytest.mark.parametrize("target", COMPILED)
 def test_a_compiled_target_conforms(target: str) -> None:
-    problems, presets = ("--problem", "rotation", "--problem", "network"), ("--preset", "backprop", "--preset", "aca")
+    problems = ("--problem", "rotation", "--problem", "network", "--problem", "knotted")
+    presets = ("--preset", "backprop", "--preset", "aca")
     assert_conforms(run("--target", target, *problems, "--method", "rk4", *presets), target)
 
 
@@ -118,6 +119,9 @@ def test_a_target_asked_for_by_name_must_be_here(monkeypatch: pytest.MonkeyPatch
     result = run("--target", "numpy-cpu-f64", "--target", "toy-cpu-f64", *CHEAP)
     assert result.exit_code == 1
     assert "failed toy-cpu-f64: was asked for by name, but is absent: toy is not installed" in result.output
+    told = next(line for line in result.output.splitlines() if line.startswith("here are: "))
+    assert "torch-cpu-f64" in told
+    assert "toy-cpu-f64" not in told
 
 
 def test_a_library_that_breaks_when_loaded_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
