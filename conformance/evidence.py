@@ -68,7 +68,7 @@ def _largest(report: Report) -> list[str]:
             size = worst.error * EPS["f64"]
             where = worst.where.partition(": ")[2]
             lines.append(f"- {what}: {worst.error:.3g} eps, {size:.2g} ({where} of `{worst.target}/{worst.case}`)")
-    return ["Largest relative errors in float64 without chaos:", *lines] if lines else []
+    return ["Largest relative errors in float64 without chaos:", "", *lines] if lines else []
 
 
 def results() -> str:

@@ -26,7 +26,7 @@ class Namespace(Manual):
 
     def facts(self) -> dict[str, str]:
         """The version, if it tells one."""
-        package = self.library.split(".")[0].split(":")[0]
+        package = type(self.asarray(0.0)).__module__.partition(".")[0]
         try:
             version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
