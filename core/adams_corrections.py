@@ -39,7 +39,7 @@ def adams_bashforth_filter(
 
     Example:
         >>> adams_bashforth_filter(5, 2, 0.5).indices[:3]
-        ((0, 3), (0, 3), (3, 7))
+        ((0, 3, 0), (0, 3, 0), (3, 7, 6))
         >>> adams_bashforth_filter(5, 2, 0.5).weights[:3]
         ((1.0, 0.0, 0.0), (0.5, 1.0, 0.0), (2.0, 0.0, 0.0))
     """

@@ -289,10 +289,10 @@ def find_correction(where: str, correction: str, sweep: Sweep) -> Correction:
     if name == "none":
         return NoCorrection()
     if controls is None or controls.layout.sampling != "nodes":
-        got = "no controls" if controls is None else 'sampling="steps"'
+        got = "no controls there" if controls is None else 'sampling="steps"'
         raise InputError(
             f"{where}: correction {name!r} must have controls at nodes; got {got}. Give controls with "
-            'sampling="nodes", or use correction="none".'
+            'sampling="nodes", or use correction="none": those on Knots need no other.'
         )
     found, counts = legal[name], sweep.grid.counts
     if min(counts) < found.least_steps:

@@ -297,8 +297,8 @@ def solve(
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
-            ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes and two ts, as they
-            assume a loss of the last state alone, and any adjoint but ``"backprop"``.
+            ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes, enough
+            steps between neighbouring ts, and any adjoint but ``"backprop"``.
         on_failure: ``"raise"`` a SolveError if the end is not reached with finite states, or ``"return"`` the status;
             from the failure on states are NaN or infinite and, where steps are adaptive, have no gradient.
             Inside a traced computation the status is an array and nothing is raised.

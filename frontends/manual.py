@@ -227,8 +227,8 @@ def solve_vjp(
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,
-            ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes and two ts, as they
-            assume a loss of the last state alone.
+            ``"filter_descent"``, ``"adjoint_average"``, ``"divide"``. These need controls at nodes, enough
+            steps between neighbouring ts.
         check_recompute: whether to compare each value that the field returns in the backward pass with that of the
             forward pass, which must be the same to rounding: for searching faults, as it keeps copies of all of them.
         y0, ts, params, controls, sampling, method, steps, step_size, rtol, atol, controller, save, max_steps,

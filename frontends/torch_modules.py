@@ -72,7 +72,7 @@ class ControlledODE(torch.nn.Module):
     Args:
         block: an ``nn.Module`` called as ``block(t, y)``, whose parameters every node starts with; or one such module
             for each node, all of the same structure and without buffers. Modules are copied.
-        ts: the start and the end, and times between them if the correction is ``"none"``.
+        ts: the start and the end, and times between them that the solve is to step on.
         method, steps, sampling, adjoint, correction: as for :func:`solve`.
 
     Raises:

@@ -30,15 +30,20 @@ def vjp(t: Any, y: Any, u: Any, f_bar: Any) -> Any:
 
 
 def by_numpy(ts: Any, u: Any, **options: Any) -> Any:
+    u = jo.Knots(TWO, np.ones(2)) if isinstance(u, str) else u
     return jo.solve_vjp(jo.Field(fn, vjp), np.ones(2), ts, controls=u, **options)
 
 
 def by_torch(ts: Any, u: Any, **options: Any) -> Any:
-    u = u if u is None or isinstance(u, dict) else torch.tensor(u, requires_grad=u.dtype.kind == "f")
+    if isinstance(u, str):
+        u = janode.torch.Knots(TWO, torch.ones(2))
+    elif isinstance(u, np.ndarray):
+        u = torch.tensor(u, requires_grad=u.dtype.kind == "f")
     return janode.torch.solve(fn, torch.ones(2, dtype=torch.float64), ts, controls=u, **options)
 
 
 def by_jax(ts: Any, u: Any, **options: Any) -> Any:
+    u = janode.jax.Knots(TWO, jnp.ones(2)) if isinstance(u, str) else u
     return janode.jax.solve(fn, jnp.ones(2), ts, controls=u, **options)
 
 
@@ -68,6 +73,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a correction without controls": (
         {"u": None, "correction": "auto"},
         r"correction 'consistent' must have controls at nodes; got no controls",
+    ),
+    "a correction of controls on knots": (
+        {"u": "knots", "correction": "filter"},
+        r"correction 'filter' must have controls at nodes; got no controls there. .* those on Knots need no other",
     ),
     "a correction of controls per step": (
         {"u": np.ones(4), "sampling": "steps", "correction": "filter"},
