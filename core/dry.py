@@ -30,6 +30,8 @@ class Footprint(NamedTuple):
     """Whether a graph that the framework keeps holds the value; the field's own linearizations always do."""
     pullback: int
     """The most that is alive beyond the graph while it is pulled, the cotangents included."""
+    frees_graph: bool = False
+    """Whether a graph that was pulled is gone, though somebody keeps it."""
 
 
 class Meter:
@@ -164,7 +166,10 @@ def _rows(xs: Any) -> Any:
 class _DryLinearization:
     def __init__(self, field: DryField, y: State, f: State) -> None:
         self._field, self._y, self._f = field, y, f
-        self._held = Bytes(field.meter, field.footprint.graph), y if field.footprint.holds_input else ()
+        self._held: tuple[Any, ...] = (
+            Bytes(field.meter, field.footprint.graph),
+            y if field.footprint.holds_input else (),
+        )
 
     @property
     def f(self) -> State:
@@ -183,6 +188,8 @@ class _DryLinearization:
         beyond = Bytes(field.meter, max(0, field.footprint.pullback - total))
         y_bar, theta_bar = (tuple(Bytes(field.meter, leaf.size) for leaf in part) for part in (self._y, wanted))
         del beyond
+        if field.footprint.frees_graph:
+            self._held = ()
         return (Bytes(field.meter, 0) if field.needs_time else None), y_bar, theta_bar
 
 

@@ -36,6 +36,8 @@ class Kind:
     num_vjps: int
     per_step: int
     transient: int
+    is_freed: bool = False
+    """Whether the record of a step is gone when the step was pulled, and not at the end alone."""
 
 
 def taken_again(num_steps: int, checkpoints: int) -> int:
@@ -85,9 +87,13 @@ class Mixture:
         """What a gradient takes."""
         parts = [(self.first, self.num_first), (self.stages, self.num_stages), (self.graphs, self.num_graphs)]
         used = [(kind, count) for kind, count in parts if kind is not None and count]
-        carries = held(self.num_first, self.checkpoints, self.overwrites) if self.num_first else 0
-        peak = self.first.per_step * carries + max(kind.transient for kind, _ in used)
-        peak += sum(kind.per_step * count for kind, count in used if kind is not self.first)
+        peak = kept = 0
+        for kind, count in used:
+            carries = held(count, self.checkpoints, self.overwrites) if kind is self.first else count
+            grown = kept + kind.per_step * carries
+            # The first parts are pulled when the last ones are gone, or not.
+            peak = max(peak if kind.is_freed else peak + grown - kept, grown + kind.transient)
+            kept = grown
         again = taken_again(self.num_first, self.checkpoints) if self.num_first else 0
         evals = again * self.first.num_vjps + sum(kind.num_field_evals * count for kind, count in used)
         return Demand(peak, evals, sum(kind.num_vjps * count for kind, count in used))
@@ -147,10 +153,16 @@ def _mixtures(
     num_steps: int, budget: int, first: Kind, stages: Kind | None, graphs: Kind | None, overwrites: bool
 ) -> Iterator[Mixture]:
     for num_graphs in _counts(num_steps, budget, graphs):
-        left = budget - (num_graphs * graphs.per_step if graphs else 0)
-        for num_stages in _counts(num_steps - num_graphs, left, stages):
-            kinds = [first] + [kind for kind, n in ((stages, num_stages), (graphs, num_graphs)) if kind and n]
-            spare = left - (num_stages * stages.per_step if stages else 0) - max(kind.transient for kind in kinds)
+        after = graphs.per_step * num_graphs if graphs else 0
+        graphs_stay = num_graphs and graphs is not None and not graphs.is_freed
+        for num_stages in _counts(num_steps - num_graphs, budget - (after if graphs_stay else 0), stages):
+            between = stages.per_step * num_stages if stages else 0
+            rooms = [budget - between - first.transient - (after if graphs_stay else 0)]
+            if stages and num_stages:
+                rooms.append(budget - between - stages.transient - (after if graphs_stay else 0))
+            if graphs and num_graphs:
+                rooms.append(budget - between - after - graphs.transient)
+            spare = min(rooms)
             count = num_steps - num_graphs - num_stages
             checkpoints = most_checkpoints(count, spare // max(1, first.per_step), overwrites)
             if checkpoints or not count:

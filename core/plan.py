@@ -50,8 +50,8 @@ class Plan:
     Attributes:
         adjoint: the choice: a preset's name, with its options.
         memory_budget: bytes.
-        predicted_peak: the most bytes alive at once, beyond the arguments of the solve; with adaptive steps the most
-            that there may be.
+        predicted_peak: the most bytes alive at once, beyond the arguments of the solve; with adaptive steps and c
+            states a bound that holds for up to c^2 / 2 steps.
         predicted_field_evals, predicted_vjps: of the solve and its gradient together; with adaptive steps, whose
             number is not known before, of one step.
         options: all that were looked at, the fewest evaluations first.
@@ -261,7 +261,8 @@ class Planner:
         grids = self._short(8), self._short(16)
         short, long = (rehearse(self.sweep, recovery, footprint, self.sizes, counts) for counts in grids)
         peak, evals, vjps = ((b - a) // 8 for a, b in zip(short, long, strict=True))
-        return Kind(record, evals, vjps, peak, short.peak - sum(grids[0]) * peak + self._offset(recovery))
+        is_freed = self.footprint.frees_graph and isinstance(record, Graphs)
+        return Kind(record, evals, vjps, peak, short.peak - sum(grids[0]) * peak + self._offset(recovery), is_freed)
 
     def _mixtures(self, budget: int) -> list[Option]:
         """Checkpoints, and the best mixture, for each way to recompute a step."""
@@ -292,14 +293,14 @@ class Planner:
         return self._option(str(mixture), mixture.recovery)
 
     def _adaptive(self, budget: int) -> list[Option]:
-        """As many states as fit, of steps whose number is unknown."""
+        """Half of what fits for states, for the way back takes the steps between two of them once more."""
         found = []
         for record in self._records:
             name = "aca" if isinstance(record, WholeSteps) else "symplectic"
             kind, given = self._kind(record), self._states_asked_for
-            room = max(2, (budget - kind.transient) // max(1, kind.per_step))
-            checkpoints = min(room, _MOST_STATES if given is None else given)
-            demand = Demand(kind.transient + checkpoints * kind.per_step, kind.num_field_evals, kind.num_vjps)
-            recovery = Revolve(checkpoints, record=record)
-            found.append(Option(f'"{name}" with at most {checkpoints} states', recovery, demand, is_bound=True))
+            room = (budget - kind.transient) // max(1, kind.per_step)
+            states = max(2, min(room // 2, _MOST_STATES if given is None else given))
+            demand = Demand(kind.transient + 2 * states * kind.per_step, kind.num_field_evals, kind.num_vjps)
+            recovery = Revolve(states, record=record)
+            found.append(Option(f'"{name}" with {states} states', recovery, demand, is_bound=True))
         return found

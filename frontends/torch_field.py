@@ -67,7 +67,7 @@ class _Linearization:
         found: tuple[torch.Tensor | None, ...] = (None,) * len(inputs)
         if outputs:
             fs, bars = zip(*outputs, strict=True)
-            found = torch.autograd.grad(fs, inputs, bars, allow_unused=True)
+            found = torch.autograd.grad(fs, inputs, bars, allow_unused=True, retain_graph=field.keeps_graphs)
         size = len(field.state.leaves)
         y_bar = tuple(
             [
@@ -108,6 +108,8 @@ class TorchField:
         self.is_recomputed = False
         self.is_rechecked = False
         self.constants: list[torch.Tensor] = []
+        self.keeps_graphs = False
+        """Whether the backward pass is to leave graphs for another one."""
         self.reached: set[int] = set()
         self._expected: set[int] | None = None
         self._may_discover = may_discover

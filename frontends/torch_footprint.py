@@ -71,4 +71,4 @@ def _measured(field: TorchField, t: torch.Tensor) -> Footprint:
             torch.autograd.grad(outputs, [*y, *field.wanted(theta)], bars, allow_unused=True)
         pullback = live.peak - before
     holds_input, holds_value = (bool(part & saved.keys()) for part in (inputs, values))
-    return Footprint(evaluation, linearization, graph, holds_input, holds_value, pullback)
+    return Footprint(evaluation, linearization, graph, holds_input, holds_value, pullback, frees_graph=True)

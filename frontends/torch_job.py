@@ -148,6 +148,7 @@ class SolveNode(torch.autograd.Function):
         tensors, is_recorded = saved[: ctx.num_inputs], torch.is_grad_enabled()
         if is_recorded and job.is_differentiable(bars):
             return (None, *differentiable_gradient(job, tensors, bars[: len(job.shapes)]))
+        job.field.keeps_graphs = torch._C._autograd._get_current_graph_task_keep_graph()
         with torch.no_grad():
             found = job.backward(saved, ctx.num_inputs, bars[: job.size])
         if is_recorded:
