@@ -268,10 +268,24 @@ def test_settings_that_do_not_exist_are_refused(options: Any, text: str) -> None
     [
         ({"sampling": "steps"}, "correction 'consistent' must have controls at nodes"),
         ({"adjoint": "backprop"}, 'adjoint must not be "backprop" with a correction'),
-        ({"ts": (0.0, 0.5, 1.0)}, "correction 'consistent' must have a loss of the last state alone"),
+        (
+            {"ts": (0.0, 0.5, 1.0), "method": "dopri5", "steps": 3, "correction": "filter"},
+            "correction 'filter' for method 'dopri5' must have at least 5 steps between neighbouring ts; got 3",
+        ),
     ],
 )
 def test_a_correction_that_does_not_fit_is_refused(options: Any, text: str) -> None:
-    layer = jo.ControlledODE(Block(), steps=4, **options)
+    layer = jo.ControlledODE(Block(), **{"steps": 4, **options})
     with pytest.raises(jo.InputError, match=text):
         layer(Y0)
+
+
+def test_times_between_are_stepped_on() -> None:
+    """Where nothing enters at the time between, leapfrog's consistent gradient is the same."""
+    gradients = []
+    for ts, steps in (((0.0, 1.0), 40), ((0.0, 0.5, 1.0), 20)):
+        torch.manual_seed(0)
+        layer = jo.ControlledODE(Block(), ts, method="leapfrog", steps=steps)
+        (layer(Y0) ** 2).sum().backward()
+        gradients.append(layer.block.linear.weight.grad)
+    assert torch.allclose(*gradients, rtol=0.0, atol=1e-14)

@@ -103,6 +103,25 @@ def test_order_of_a_smoothed_solve(start: str, problem: str) -> None:
     assert -np.polyfit(np.log(NUMBERS), np.log(errors), 1)[0] == pytest.approx(2.0, abs=0.15)
 
 
+BASIS = (lambda t: np.ones_like(t), lambda t: np.cos(2.0 * t), lambda t: np.exp(-t))
+
+
+@pytest.mark.parametrize("problem", ["affine", "tanh"])
+@pytest.mark.parametrize("method", ["leapfrog", "midpoint", "ralston", "heun2", "kutta3", "rk4", "ab2", "ab3", "ab4"])
+def test_controls_on_a_smooth_basis_need_no_correction(method: str, problem: str) -> None:
+    """theta(t) = sum_k c_k phi_k(t): the exact gradient dL/dc_k of the solve converges at the method's order."""
+    x, weights = np.polynomial.legendre.leggauss(40)
+    expected = [np.sum((weights * phi(1.0 + x))[:, None] * exact(problem).g(1.0 + x), axis=0) for phi in BASIS]
+    errors = []
+    for num_steps in NUMBERS:
+        times, g = by_solver(PROBLEMS[problem], method, num_steps, "none")
+        raw = g * np.array(trapezoid_weights(times.tolist()))[:, None]
+        found = [np.sum(phi(times)[:, None] * raw, axis=0) for phi in BASIS]
+        errors.append(np.max(np.abs(np.array(found) - expected)))
+    slope = -np.polyfit(np.log(NUMBERS), np.log(errors), 1)[0]
+    assert slope == pytest.approx(find_method(method).order, abs=0.15), errors
+
+
 def backward(problem: Problem) -> Problem:
     """The same solution run from t = T to 0 under the clock T - t."""
     return problem._replace(
