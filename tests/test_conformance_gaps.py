@@ -12,6 +12,7 @@ from janode.conformance.cells import FAILED, GAP, RAN, Cell, run_cell
 from janode.conformance.comparison import Difference, Found
 from janode.conformance.gaps import GAPS_FILE, Gap, find_gap, read_gaps
 from janode.conformance.report import Report
+from janode.conformance.targets import TARGETS
 from janode.core.errors import InputError
 
 CASE = Case("rotation", "rk4", "backprop")
@@ -69,6 +70,13 @@ def test_a_gap_covers_its_target_and_case(target: str, case: Case, is_covered: b
 
 def test_the_declared_gaps_can_be_read() -> None:
     assert all(isinstance(gap, Gap) for gap in read_gaps(GAPS_FILE))
+
+
+@pytest.mark.parametrize("library", ["dask", "ndonnx"])
+def test_the_gaps_of_other_libraries_can_be_read(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{library}-cpu-f64"
+    monkeypatch.setitem(TARGETS, name, TARGETS["numpy-cpu-f64"]._replace(id=name))
+    assert read_gaps(GAPS_FILE.with_name(f"gaps_{library}.toml"))
 
 
 ENTRY = {"target": "strict-*", "case": "rotation/*/backprop", "reason": "none", "link": "issue 1"}
