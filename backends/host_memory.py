@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import tracemalloc
 from functools import lru_cache
@@ -26,10 +27,9 @@ def _read(moment: int) -> int | None:
     except OSError:
         pass
     try:
-        import psutil
-    except ImportError:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on Windows, nor on macOS
         return None
-    return int(psutil.virtual_memory().available)
 
 
 class HostMeter:
