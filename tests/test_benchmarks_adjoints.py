@@ -131,9 +131,11 @@ def test_an_error_of_one_exact_preset_misses_the_target() -> None:
     errors = dict.fromkeys(theory.PRESETS, 1e-16) | {"backsolve": 1e-3}
     (row,) = adjoints.verdicts([made("error", "rk4, float64", TINY, 8, "error", **errors)], "cpu")
     assert row.is_met
-    errors["restart"] = 2e-12
-    (row,) = adjoints.verdicts([made("error", "rk4, float64", TINY, 8, "error", **errors)], "cpu")
+    wrong = errors | {"restart": 2e-12}
+    races = [made("error", "rk4, float64", TINY, steps, "error", **both) for steps, both in ((8, wrong), (16, errors))]
+    (row,) = adjoints.verdicts(races, "cpu")
     assert not row.is_met
+    assert (row.case.steps, row.value.median) == (8, 2e-12)
 
 
 def test_a_further_part_is_measured_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
