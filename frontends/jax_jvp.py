@@ -84,6 +84,7 @@ def solve_jvp(
 
 def _split(tree: Any, dot: Any, name: str) -> tuple[list[Array], list[Array], Callable[[list[Array]], Any]]:
     """(inexact leaves, their tangents, the tree of such leaves and the rest)."""
+    structure: Any
     leaves, structure = jax.tree.flatten(tree)
     try:
         given = [None] * len(leaves) if dot is None else structure.flatten_up_to(dot)
@@ -96,7 +97,9 @@ def _split(tree: Any, dot: Any, name: str) -> tuple[list[Array], list[Array], Ca
         ) from error
     places = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     primals = [jnp.asarray(leaves[i]) for i in places]
-    tangents = [jnp.zeros_like(leaf) if given[i] is None else given[i] for i, leaf in zip(places, primals, strict=True)]
+    tangents: list[Any] = [
+        jnp.zeros_like(leaf) if given[i] is None else given[i] for i, leaf in zip(places, primals, strict=True)
+    ]
     for leaf, tangent in zip(primals, tangents, strict=True):
         if jnp.shape(tangent) != leaf.shape or jnp.result_type(tangent) != leaf.dtype:
             raise InputError(
