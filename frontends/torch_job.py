@@ -53,7 +53,7 @@ class Job:
         with self.field.surroundings.restored():
             outputs, tape = self.recovery.forward(sweep, y0)
         self.report = sweep.report(outputs)
-        kept = (tape, outputs if self.correction.reads_outputs else None)
+        kept: Any = (tape, outputs if self.correction.reads_outputs else None)
         self.tape, self.spec = optree.tree_flatten(kept, none_is_leaf=True)
         given = {id(tensor): place for place, tensor in enumerate(tensors)}
         made: list[torch.Tensor] = []
@@ -80,11 +80,11 @@ class Job:
             torch.zeros(shape, dtype=leaf.dtype, device=leaf.device) if bar is None else bar
             for bar, leaf, shape in zip(bars, y0, self.shapes, strict=False)
         )
-        extra_bars = self.extras.bars(bars[len(ys_bar) :])
+        event_bar, dense_bar = self.extras.bars(bars[len(ys_bar) :])
         with self.field.surroundings.restored():
             self.field.begin_backward()
             sweep = replace(compared(self.sweep), theta=own, controls=self.controls(controls))
-            backward = Backward(sweep, self.recovery, y0, tape, ys_bar, *extra_bars, outputs)
+            backward = Backward(sweep, self.recovery, y0, tape, ys_bar, event_bar, dense_bar, outputs)
             gradient = pull_back(backward, self.correction)
             self.field.end_backward()
         if gradient.error is not None and not gradient.error.is_meta:
