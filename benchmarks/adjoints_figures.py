@@ -107,6 +107,9 @@ def _figure(num_panels: int) -> tuple[Any, list[Any]]:
 
 
 def _finish(ax: Any, title: str, x: str, y: str) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    ax.xaxis.set_minor_formatter(NullFormatter())  # whose labels would overlap
     ax.set_title(title, fontsize=9)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
