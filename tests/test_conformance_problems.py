@@ -11,6 +11,8 @@ from janode.conformance.problem import Problem, draw_inputs
 from janode.conformance.problems import PROBLEMS
 from janode.conformance.reference import ReferenceCheck
 from janode.conformance.textbook import derivative, integrate
+from janode.core.corrected import _corrections
+from janode.core.methods import find_method
 from janode.core.tableaus import DOPRI8
 
 UNCONTROLLED = [problem for problem in PROBLEMS.values() if problem.controls is None]
@@ -88,6 +90,10 @@ def test_central_differences_are_of_order_8() -> None:
 )
 def test_a_level_covers(level: str, part: str, names: set[str]) -> None:
     assert {getattr(case, part) for case in select(level, Selection())} == names
+
+
+def test_the_corrections_are_those_of_the_core() -> None:
+    assert {name for method in METHODS for name in _corrections(find_method(method))} - {"none"} == set(CORRECTIONS)
 
 
 def test_standard_has_every_preset_on_every_problem() -> None:
