@@ -58,3 +58,25 @@ def test_by_torch() -> None:
     )
     with pytest.warns(RuntimeWarning, match="the problem is dissipative"):
         solution.ys[-1].sum().backward()
+
+
+def observed(rate: float, bars: list[float]) -> Any:
+    """Of states at three times, by piece."""
+    controls = np.full(121, rate)
+    _, pullback = jo.solve_vjp(
+        FIELD, np.ones(1), [0.0, 2.0, 4.0, 6.0], controls=controls, method="leapfrog", steps=40, correction="filter"
+    )
+    return pullback(np.asarray([[0.0], *([bar] for bar in bars)])).controls
+
+
+@pytest.mark.parametrize("bars", [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [1e-3, 1.0, 1e3]])
+def test_states_read_at_several_times(bars: list[float]) -> None:
+    with pytest.warns(RuntimeWarning, match="from the end to the start of an interval between ts"):
+        observed(-5.0, bars)
+
+
+@pytest.mark.parametrize("bars", [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1e3, 1.0, 1e-3]])
+def test_no_warning_where_one_time_weighs_more_than_another(bars: list[float]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isfinite(observed(0.0, bars)).all()
