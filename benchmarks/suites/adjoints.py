@@ -33,6 +33,9 @@ suite of fixed steps, and those of memory for 16-256-256-16; the others are held
   is held to autograd's gradient of the same steps.
 - `hessian`: the Hessian of a loss of Lotka and Volterra's equations with respect to their four parameters, beside
   central differences of the exact gradient; presets that refuse second derivatives by name are left out.
+- `auto` is `adjoint="auto"` with a memory budget, for five problems and six budgets from what `backprop` takes down to
+  the least there is: the peak it predicts beside the measured one, and its time beside that of the fastest preset that
+  fits.
 - `benchmarks/results/adjoints-*.png`: time against memory with the Pareto front, memory against N, and the errors of
   `reconstruct` and `backsolve` against N.
 """
@@ -133,7 +136,7 @@ SCALES = {
         effort=Effort(1, 1, 0.0),
     ),
 }
-PARTS: tuple[str, ...] = ()
+PARTS: tuple[str, ...] = ("adjoints_auto",)
 """Further modules of `benchmarks`, with `races(library, device, scale, absent)` and `verdicts(races, measure)`."""
 
 
