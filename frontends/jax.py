@@ -13,6 +13,7 @@ import numpy as np
 from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import find_adjoint
+from janode.core.auto import Auto, read_auto
 from janode.core.backsolve import Backsolve
 from janode.core.continuous import ContinuousRungeKutta
 from janode.core.controllers import PIController, PIDController
@@ -32,6 +33,7 @@ from janode.core.grids import check_equal_steps
 from janode.core.knots import Knots
 from janode.core.methods import find_method
 from janode.core.ode_gap import OdeGap
+from janode.core.plan import Plan
 from janode.core.protocols import Array, Method, State
 from janode.core.recovery import Symplectic
 from janode.core.revolve import Revolve
@@ -39,6 +41,7 @@ from janode.core.solution import BAD_TIMES, Report, Solution, Stats
 from janode.core.stepping import Stepping, check_adaptive, find_stops, read_tolerances, refuse_controls, refuse_taps
 from janode.core.tableaus import Tableau
 
+from .explain import make_explain
 from .jax_cache import program
 from .jax_controls import (
     Diagnosis,
@@ -53,6 +56,7 @@ from .jax_jvp import solve_jvp
 from .jax_knots import on_knots
 from .jax_modules import ControlledODE
 from .jax_odeint import odeint
+from .jax_plan import make_plan
 from .jax_problem import Problem
 from .jax_refusals import FORWARD, check_recovery, forward_mode_named
 from .jax_residual import ode_gap, residual_errors, residual_stack
@@ -64,6 +68,7 @@ from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMon
 from .validity_report import plot_validity, show_validity
 
 __all__ = [
+    "Auto",
     "Backsolve",
     "Check",
     "ControlledODE",
@@ -79,6 +84,7 @@ __all__ = [
     "OdeGap",
     "PIController",
     "PIDController",
+    "Plan",
     "Revolve",
     "Solution",
     "SolveError",
@@ -91,6 +97,7 @@ __all__ = [
     "checksum",
     "control_times",
     "diagnose_controls",
+    "explain",
     "ode_gap",
     "odeint",
     "plot_validity",
@@ -329,6 +336,7 @@ def solve(
         >>> bool(abs(jax.grad(loss)(0.5) + 3 * jnp.exp(-0.5)) < 1e-5)
         True
     """
+    auto, adjoint = read_auto(adjoint)
     is_forward = adjoint == FORWARD
     name, recovery = find_adjoint("backprop" if is_forward else adjoint, find_method(method))
     check_recovery(recovery)
@@ -377,10 +385,13 @@ def solve(
         is_forward,
     )
     find_correction("solve", correction, problem.sweep(*arrays[:1], *arrays[2:]))
+    plan = None if auto is None else make_plan(auto, field, problem, arrays)
+    if plan is not None:
+        problem = replace(problem, recovery=plan.recovery)
     with forward_mode_named(name):
         ys, report = program(problem, any(map(_is_traced, jax.tree.leaves(arrays))))(*arrays)
     stats = taken.stats(chosen, report)
-    solution: Solution[Any] = Solution(times, jax.tree.unflatten(tree, ys), stats, report.status)
+    solution: Solution[Any] = Solution(times, jax.tree.unflatten(tree, ys), stats, report.status, plan=plan)
     if on_failure == "raise" and not _is_traced(report.status) and int(report.status):
         _fail(problem, arrays, ys, report, solution, tree)
     if events:
@@ -401,3 +412,6 @@ def _fail(problem: Problem, arrays: Any, ys: State, report: Report, solution: So
             check_equal_steps("solve", problem.steps.grid, known, problem.method.name)
     report = report._replace(rows=[tuple(leaf[k] for leaf in ys) for k in range(len(times))])
     raise_failure("solve", problem.sweep(times, *others), report, solution, lambda row: jax.tree.unflatten(tree, row))
+
+
+explain = make_explain(solve)

@@ -19,7 +19,7 @@ from janode.backends.torch_memory import LiveBytes
 from janode.core.errors import InputError
 from janode.core.layers import MLP
 
-BUDGETS = [200_000_000, 40_000_000, 9_000_000, 2_200_000, 1_300_000]
+BUDGETS = [200_000_000, 40_000_000, 9_000_000, 2_200_000, 1_350_000]
 """Of what follows: everything fits, graphs for the end, states, fewer states, checkpoints."""
 
 
