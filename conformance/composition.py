@@ -289,7 +289,8 @@ def main() -> int:
         "entries": [asdict(entry) for entry in entries],
     }
     if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        rows = ",\n  ".join(json.dumps(entry) for entry in record["entries"])
+        options.json.write_text(f'{{"versions": {json.dumps(record["versions"])},\n "entries": [\n  {rows}\n]}}\n')
     if options.page is not None:
         options.page.write_text(page(record))
     return int(any(entry.outcome == WRONG for entry in entries))

@@ -71,7 +71,10 @@ class Stepper(Protocol):
         """Where in a step the field is evaluated: stage i at t + c[i] h."""
 
     def step(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
-        """One step; yields stage inputs Y_i in order and receives k_i."""
+        """One step; yields stage inputs Y_i in order and receives k_i.
+
+        Linear in the carry and in the k_i; h enters it as their factor alone, which forward mode relies on.
+        """
 
     def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
         """The pullback of one step; h_bar covers h as it stands in the step's formula, not the stage times.

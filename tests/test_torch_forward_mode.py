@@ -261,3 +261,50 @@ def test_refused(how: Any, options: dict[str, Any], text: str) -> None:
     c = torch.full((2, 2) if how is torch.func.vmap else (1,), 2.0, dtype=F64)
     with pytest.raises(jo.InputError, match=text):
         how(lambda c: end(c, **options))(c)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_solve_jvp(grid: str) -> None:
+    dots = {"y0_dot": V[4:6], "params_dot": V[:4], "ts_dot": V[6:]}
+    solution, ys_dot = jo.solve_jvp(lotka_volterra, Q[4:6], Q[6:], Q[:4], **dots, **GRIDS[grid])
+    expected = float(gradient(Q, **GRIDS[grid]) @ V)
+    assert 2.0 * float((solution.ys * ys_dot)[1:].sum()) == pytest.approx(expected, rel=1e-12)
+    assert solution.ys.requires_grad is False
+    torch.testing.assert_close(solution.ts, Q[6:], rtol=0.0, atol=0.0)
+
+
+def test_solve_jvp_of_pytrees_and_knots() -> None:
+    """A leaf that is None is not moved; what nothing depends on has a tangent of zero."""
+    values, k = torch.tensor([1.0, 0.5, 2.0], dtype=F64), torch.tensor(0.5, dtype=F64)
+    y0 = {"y": torch.ones(2, dtype=F64), "z": torch.zeros(1, dtype=F64)}
+
+    def field(t: Any, y: Any, p: Any, u: Any) -> Any:
+        return {"y": -p["k"] * y["y"] ** 2 * u, "z": torch.ones_like(y["z"])}
+
+    def end(k: Any, values: Any) -> Any:
+        knots = jo.Knots([0.0, 0.5, 1.0], values)
+        return jo.solve(field, y0, [0.0, 1.0], {"k": k}, controls=knots).ys["y"][-1, 0]
+
+    dots = {"params_dot": {"k": torch.tensor(2.0, dtype=F64)}, "controls_dot": torch.tensor([1.0, 0.0, 3.0], dtype=F64)}
+    knots = jo.Knots([0.0, 0.5, 1.0], values)
+    _, ys_dot = jo.solve_jvp(field, y0, [0.0, 1.0], {"k": k}, controls=knots, y0_dot={"y": None, "z": None}, **dots)
+    k_bar, values_bar = torch.autograd.functional.jacobian(end, (k, values))
+    torch.testing.assert_close(
+        ys_dot["y"][-1, 0], 2.0 * k_bar + values_bar @ dots["controls_dot"], rtol=1e-12, atol=0.0
+    )
+    torch.testing.assert_close(ys_dot["z"], torch.zeros(2, 1, dtype=F64))
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "shape": ({"y0_dot": torch.ones(3, dtype=F64)}, r"y0_dot must have shape \(2,\) .* Give the tangent the shape"),
+    "structure": ({"y0_dot": {"a": torch.ones(2, dtype=F64)}}, "y0_dot must have the structure of y0"),
+    "times": ({"ts_dot": [1.0]}, r"ts_dot must have shape \(2,\)"),
+    "adjoint": ({"adjoint": "aca"}, "adjoint must not be given"),
+    "event": ({"event": lambda t, y: y[0]}, "event must not be given"),
+}
+
+
+@pytest.mark.parametrize(("options", "text"), BAD.values(), ids=list(BAD))
+def test_solve_jvp_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(jo.InputError, match=text):
+        jo.solve_jvp(lambda t, y: -y, torch.ones(2, dtype=F64), [0.0, 1.0], **options)
