@@ -30,8 +30,7 @@ def is_differentiated(sweep: Sweep, recovery: Recovery, correction: Correction) 
         is_exact = "approximate" not in recovery.inverses
     else:
         is_exact = not isinstance(recovery, Backsolve)
-    is_own = isinstance(correction, NoCorrection) and getattr(sweep.method, "ending", None) != "straight_through"
-    return is_exact and is_own and not isinstance(sweep.backend, TorchRowsBackend)
+    return is_exact and isinstance(correction, NoCorrection) and not isinstance(sweep.backend, TorchRowsBackend)
 
 
 def is_pushed() -> bool:

@@ -96,7 +96,7 @@ def validate(
         >>> found.verdict
         "Not an ODE, but a network tied to 'euler' with step 0.5: its metric is 0.25 there, and with ..."
     """
-    has_vjp = hasattr(field, "vjp") or hasattr(field, "linearize")
+    has_vjp = getattr(field, "vjp", None) is not None or hasattr(field, "linearize")
     bar = last_state if loss_bar is None else loss_bar
 
     def run(method: AnyMethod, step: float, with_gradient: bool) -> verdict.Run:
