@@ -293,14 +293,15 @@ def solve(
             sign ends the adaptive solve. ``solution.event`` has its time and state.
         dense: whether ``solution.interpolant`` is to be the solution as a function of time; adaptive steps only.
         progress: whether to show a bar over the time; needs tqdm.
-        adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps one
-            state per step; ``"aca"`` too, and the intermediate values of one step in the backward pass; ``"stages"``
-            all stage states; ``"revolve"``, or ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start;
-            ``"reversible"`` only the end, of a method whose steps have an inverse; so ``"reconstruct"`` of Runge-Kutta
-            methods, whose inverse, and with it the gradient, is approximate; ``"backsolve"``, or ``Backsolve()``,
-            solves the continuous adjoint, approximate too; with ``"backprop"`` JAX differentiates the
-            solver's own operations, which allows every mode; ``"forward"`` allows forward mode alone, and keeps nothing
-            and replays nothing for it. Second derivatives by ``jax.hessian`` are exact for every exact adjoint.
+        adjoint: which of the exact gradients (equal to rounding): ``"auto"``, the fastest that fits in half of the free
+            memory, or ``Auto(memory_budget)``; ``"symplectic"`` keeps one state per step; ``"aca"`` too, and the
+            intermediate values of one step in the backward pass; ``"stages"`` all stage states; ``"revolve"``, or
+            ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start; ``"reversible"`` only the end, of a
+            method whose steps have an inverse; so ``"reconstruct"`` of Runge-Kutta methods, whose inverse, and with it
+            the gradient, is approximate; ``"backsolve"``, or ``Backsolve()``, solves the continuous adjoint,
+            approximate too; with ``"backprop"`` JAX differentiates the solver's own operations, which allows every
+            mode; ``"forward"`` allows forward mode alone, and keeps nothing and replays nothing for it. Second
+            derivatives by ``jax.hessian`` are exact for every exact adjoint.
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,

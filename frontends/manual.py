@@ -218,12 +218,13 @@ def solve_vjp(
 
     Args:
         field: a :class:`Field`, or a network of ``janode.core.layers``, which brings its own VJP.
-        adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps
-            one state per step and one field graph at a time; ``"aca"`` the graphs of one step; ``"stages"`` all stage
-            states; ``"backprop"`` all graphs; ``"revolve"``, or ``Revolve(checkpoints)``, so many states;
-            ``"restart"`` only the start; ``"reversible"`` only the end, of a method whose steps have an inverse; so
-            ``"reconstruct"`` of a Runge-Kutta method, whose inverse, and with it the gradient, is approximate;
-            ``"backsolve"``, or ``Backsolve()``, solves the continuous adjoint, approximate too.
+        adjoint: which of the exact gradients (equal to rounding): ``"auto"``, the fastest that fits in half of the free
+            memory, or ``Auto(memory_budget)``; ``"symplectic"`` keeps one state per step and one field graph at a time;
+            ``"aca"`` the graphs of one step; ``"stages"`` all stage states; ``"backprop"`` all graphs; ``"revolve"``,
+            or ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start; ``"reversible"`` only the end, of
+            a method whose steps have an inverse; so ``"reconstruct"`` of a Runge-Kutta method, whose inverse, and with
+            it the gradient, is approximate; ``"backsolve"``, or ``Backsolve()``, solves the continuous adjoint,
+            approximate too.
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,

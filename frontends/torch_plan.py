@@ -28,6 +28,8 @@ def make_plan(auto: Auto, sweep: Sweep, field: TorchField, has_framework: bool) 
                 'transform of torch.func or without data. Choose the adjoint by name, such as "symplectic".'
             )
         return None
+    # Autograd sums the cotangents of parameters in their own dtype.
+    is_half = any(part.dtype.itemsize == 2 for part in field.wanted(field.theta))
     footprint = footprint_of(field, sweep.backend.time(0.0, leaf))
-    planner = Planner(sweep, footprint, sizes_of(field), Offers(has_framework, graphs=True))
+    planner = Planner(sweep, footprint, sizes_of(field), Offers(has_framework and not is_half, graphs=True))
     return planner.plan(auto, sweep.backend.free_memory(leaf), field.stats)

@@ -180,13 +180,14 @@ def solve(
         batch_axis: 0 if each entry of the leading axis of y0 is to take adaptive steps of its own, with a status of its
             own; the field still gets all of them at once, and t with their axis. None lets them share steps.
         progress: whether to show a bar over the time; needs tqdm.
-        adjoint: which of the exact gradients (equal to rounding): ``"symplectic"`` (the default, ``"auto"``) keeps one
-            state per step and one field graph at a time; ``"aca"`` the graphs of one step; ``"stages"`` all stage
-            states; ``"revolve"``, or ``Revolve(checkpoints)``, so many states; ``"restart"`` only the start;
-            ``"reversible"`` only the end, of a method whose steps have an inverse; so ``"reconstruct"`` of Runge-Kutta
-            methods, whose inverse, and with it the gradient, is approximate; ``"backsolve"``, or ``Backsolve()``,
-            solves the continuous adjoint, approximate too; with ``"backprop"`` autograd records the solver's own
-            operations, which allows tensor hooks and second derivatives.
+        adjoint: which of the exact gradients (equal to rounding): ``"auto"``, the fastest that fits in half of the free
+            memory, or ``Auto(memory_budget)``; ``"symplectic"`` keeps one state per step and one field graph at a time;
+            ``"aca"`` the graphs of one step; ``"stages"`` all stage states; ``"revolve"``, or ``Revolve(checkpoints)``,
+            so many states; ``"restart"`` only the start; ``"reversible"`` only the end, of a method whose steps have an
+            inverse; so ``"reconstruct"`` of Runge-Kutta methods, whose inverse, and with it the gradient, is
+            approximate; ``"backsolve"``, or ``Backsolve()``, solves the continuous adjoint, approximate too; with
+            ``"backprop"`` autograd records the solver's own operations, which allows tensor hooks and second
+            derivatives.
         correction: which gradient the controls get: ``"none"``, the exact one, which may oscillate from node to node at
             any step size; or w_k g(t_k), where g converges to the gradient of the continuous problem and w_k are the
             trapezoid weights of the nodes: ``"auto"``, which is ``"consistent"``, ``"filter"`` and, for some methods,

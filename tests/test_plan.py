@@ -278,3 +278,12 @@ def test_without_a_reading_of_free_memory_a_share_is_refused(monkeypatch):
     monkeypatch.setattr(backend.TorchBackend, "free_memory", lambda self, like: None)
     with pytest.raises(InputError, match="memory_budget must be in bytes where the free memory of the device cannot"):
         module_gradient(network(), state(), janode.torch.Auto(memory_budget=0.5))
+
+
+def test_parameters_in_half_precision_are_summed_in_single():
+    k = torch.tensor(1.0, dtype=torch.bfloat16, requires_grad=True)
+    y0 = torch.zeros(1, dtype=torch.bfloat16)
+    solution = janode.torch.solve(lambda t, y: k.expand(1), y0, [0.0, 1.0], method="euler", steps=1000)
+    solution.ys[-1].sum().backward()
+    assert solution.plan.recovery is not None
+    assert float(k.grad) == pytest.approx(1.0, rel=0.01)
