@@ -39,11 +39,8 @@ class ManualKnotsField(KnotsField):
         """The cotangents of t, y and (params, values)."""
         weights = self.weights(t)
         args = self.args(weights, both)
-        own = getattr(self.field, "vjp", None)
-        if own is not None:
-            bars = own(t, y, *args, f_bar)
-        else:
-            bars = self.field.linearize(t, y, *args)[1](f_bar)  # type: ignore[attr-defined]
+        own: Any = self.field
+        bars = own.linearize(t, y, *args)[1](f_bar) if hasattr(own, "linearize") else own.vjp(t, y, *args, f_bar)
         expected = 2 + len(args)
         if not isinstance(bars, tuple) or len(bars) != expected:
             got = f"{len(bars)} entries" if isinstance(bars, tuple) else type(bars).__name__
