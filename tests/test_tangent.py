@@ -58,7 +58,7 @@ def assert_adjoint(ts: Any, controls: Any = None, **options: Any) -> None:
     """<ys_bar, jvp(dots)> = <pullback(ys_bar), dots>, for the same states."""
     direction = dots(len(ts), controls)
     solution, ys_dot = jo.solve_jvp(FIELD, Y0, ts, P, controls=controls, **direction, **options)
-    expected, pullback = jo.solve_vjp(FIELD, Y0, ts, P, controls=controls, **options)
+    expected, pullback = jo.solve_vjp(FIELD, Y0, ts, P, controls=controls, adjoint="stages", **options)
     np.testing.assert_array_equal(solution.ys, expected.ys)
     ys_bar = np.random.default_rng(7).standard_normal(ys_dot.shape)
     found = pullback(ys_bar)
