@@ -121,7 +121,7 @@ class JaxBackend:
 
     def free_memory(self, like: Array) -> int | None:
         """That of JAX's default device; of the host, where the device is the CPU."""
-        device = jax.config.jax_default_device or jax.devices()[0]
+        device = getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
         stats = device.memory_stats() if isinstance(device, jax.Device) else None
         return stats["bytes_limit"] - stats["bytes_in_use"] if stats else free_host_memory()
 

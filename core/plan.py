@@ -274,7 +274,7 @@ class Planner:
             # With one checkpoint the least memory there is: what an error names.
             mixtures = [Mixture(kind, None, None, num_steps, 1, overwrites=self.offers.overwrites)]
             for rest in ((None, None), tails) if self.sweep.controls is None else ((None, None),):
-                best = best_mixture(num_steps, budget, kind, *rest, self.offers.overwrites)
+                best = best_mixture(num_steps, budget, kind, *rest, overwrites=self.offers.overwrites)
                 mixtures += [] if best is None else [best]
             for mixture in mixtures:
                 if isinstance(mixture.recovery, Revolve | Mixed):
@@ -284,7 +284,7 @@ class Planner:
     @property
     def _states_asked_for(self) -> int | None:
         """The ``checkpoints`` of adaptive steps."""
-        return self.sweep.thinning.budget  # type: ignore[attr-defined,no-any-return]
+        return self.sweep.thinning.budget  # type: ignore[attr-defined]
 
     def _mixed(self, mixture: Mixture) -> Option:
         """What is kept for the end is gone when the start is pulled: a rehearsal knows, a sum does not."""

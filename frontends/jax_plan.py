@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from janode.core.auto import Auto
 from janode.core.dry import Footprint, Sizes
+from janode.core.errors import InputError
 from janode.core.grids import FixedGrid
 from janode.core.plan import Offers, Plan, Planner
 from janode.core.protocols import Recovery, State
@@ -78,4 +79,9 @@ def _compiled(problem: Problem, arrays: Any, recovery: Recovery, counts: tuple[i
 
     bars = tuple([jax.ShapeDtypeStruct((len(counts) + 1, *leaf.shape), leaf.dtype) for leaf in others[0]])
     found = jax.jit(gradient).lower(bars, times, *others).compile().memory_analysis()
+    if found is None:
+        raise InputError(
+            "solve: memory_budget must have a device whose compiler tells what a program takes; got "
+            f"{jax.default_backend()}. Choose the adjoint by name."
+        )
     return found.temp_size_in_bytes + found.output_size_in_bytes + sum(map(_size, bars))
