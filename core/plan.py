@@ -274,7 +274,7 @@ class Planner:
             # With one checkpoint the least memory there is: what an error names.
             mixtures = [Mixture(kind, None, None, num_steps, 1, overwrites=self.offers.overwrites)]
             for rest in ((None, None), tails) if self.sweep.controls is None else ((None, None),):
-                best = best_mixture(num_steps, budget, kind, *rest, overwrites=self.offers.overwrites)
+                best = best_mixture(num_steps, budget, kind, rest[0], rest[1], self.offers.overwrites)
                 mixtures += [] if best is None else [best]
             for mixture in mixtures:
                 if isinstance(mixture.recovery, Revolve | Mixed):
