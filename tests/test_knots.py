@@ -264,6 +264,5 @@ def test_traced_times_need_steps() -> None:
 
 def test_vjp_of_the_wrong_length() -> None:
     wrong = janode.numpy.Field(lambda t, y, u: u * y, lambda t, y, u, f_bar: (None, u * f_bar))
-    _, pullback = janode.numpy.solve_vjp(wrong, np.ones(2), [0.0, 1.0], controls=Knots([0.0, 1.0], np.ones(2)))
     with pytest.raises(janode.numpy.InputError, match=r"vjp must return a tuple of 3 cotangents, .* got 2 entries"):
-        pullback(np.ones((2, 2)))
+        janode.numpy.solve_vjp(wrong, np.ones(2), [0.0, 1.0], controls=Knots([0.0, 1.0], np.ones(2)))
