@@ -38,10 +38,37 @@ class CupyBackend(EagerBackend):
                 leaves.append(super().linear_combination(start, scale, coefficients, [(part,) for part in parts])[0])
         return tuple(leaves)
 
+    def meter(self) -> Any:
+        """What the memory pool gives out."""
+        return PoolMeter()
+
     def free_memory(self, like: Array) -> int | None:
         """What the driver has free, and what the memory pool keeps of it unused."""
         with like.device:
             return int(cupy.cuda.runtime.memGetInfo()[0]) + cupy.get_default_memory_pool().free_bytes()
+
+
+class PoolMeter(cupy.cuda.MemoryHook):
+    """Counts what the memory pool gives out and gets back."""
+
+    name = "janode"
+
+    def __enter__(self) -> Any:
+        self.restart()
+        return super().__enter__()
+
+    def restart(self) -> None:
+        """Count from here."""
+        self.now = self.peak = 0
+
+    def malloc_postprocess(self, *, mem_size: int, **others: Any) -> None:
+        """An array more."""
+        self.now += mem_size
+        self.peak = max(self.peak, self.now)
+
+    def free_postprocess(self, *, mem_size: int, **others: Any) -> None:
+        """An array less."""
+        self.now -= mem_size
 
 
 @functools.cache

@@ -137,7 +137,7 @@ class EagerBackend:
         return free_host_memory()
 
     def meter(self) -> Any:
-        """A context that counts the bytes of new arrays: ``now``, ``peak``, ``restart()``."""
+        """What libraries tell Python that they hold, as NumPy does."""
         return HostMeter()
 
     def all_finite(self, states: State) -> Any:

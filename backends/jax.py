@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from janode.core.protocols import Array, Cotangent, State
 
-from .host_memory import free_host_memory
+from .host_memory import HostMeter, free_host_memory
 
 
 class JaxBackend:
@@ -124,6 +124,10 @@ class JaxBackend:
         device = getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
         stats = device.memory_stats() if isinstance(device, jax.Device) else None
         return stats["bytes_limit"] - stats["bytes_in_use"] if stats else free_host_memory()
+
+    def meter(self) -> Any:
+        """What Python holds: a traced computation has no arrays."""
+        return HostMeter()
 
     def all_finite(self, states: State) -> Array:
         """A truth value on the device."""

@@ -11,6 +11,7 @@ import torch
 from janode.core.protocols import Cotangent, State
 
 from .eager import EagerBackend
+from .torch_memory import LiveBytes
 
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -79,6 +80,10 @@ class TorchBackend(EagerBackend):
             return super().free_memory(like)
         unused = torch.cuda.memory_reserved(like.device) - torch.cuda.memory_allocated(like.device)
         return torch.cuda.mem_get_info(like.device)[0] + unused
+
+    def meter(self) -> Any:
+        """Every tensor that an operation makes."""
+        return LiveBytes(())
 
     def all_finite(self, states: State) -> Any:
         """Reads one truth value per leaf; tensors without data pass."""

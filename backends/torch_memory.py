@@ -30,6 +30,10 @@ class LiveBytes(TorchDispatchMode):
                 self._note(leaf.untyped_storage())
         return out
 
+    def restart(self) -> None:
+        """Count from here; what is held stays held."""
+        self.peak = self.now = 0
+
     def _note(self, storage: Any) -> None:
         key, size = storage._cdata, storage.nbytes()
         if key in self._alive:

@@ -21,6 +21,7 @@ from .records import Carries, Graphs, StageInputs, WholeSteps
 from .recovery import Kept
 from .revolve import Revolve
 from .solution import Stats
+from .stepped_back import SteppedBack
 from .sweep import Sweep
 
 _REHEARSED = 512
@@ -215,9 +216,16 @@ class Planner:
             found.append(self._option('"backprop"', Kept(Graphs())))
         found += [self._option(f'"{name}"', RECOVERIES[name]) for name in self._presets]
         for name, recovery in STEPPED_BACK.items():
-            if recovery.inverses == ("exact",) and recovery.fits(self.sweep.method):
+            if recovery.inverses == ("exact",) and recovery.fits(self.sweep.method) and self._goes_back(recovery):
                 found.append(self._option(f'"{name}"', recovery))
         return found
+
+    def _goes_back(self, recovery: SteppedBack) -> bool:
+        try:
+            recovery.check(self.sweep)
+        except InputError:
+            return False
+        return True
 
     @property
     def _presets(self) -> tuple[str, ...]:

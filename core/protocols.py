@@ -258,5 +258,8 @@ class Backend(Protocol):
     def free_memory(self, like: Array) -> int | None:
         """The bytes that the device of an array has free; None where nobody can tell."""
 
+    def meter(self) -> Any:
+        """A context that counts the bytes of new arrays: ``now``, the most so far as ``peak``, and ``restart()``."""
+
     def all_finite(self, states: State) -> bool | Array:
         """Whether every number is finite: the one host read of a fixed-step solve on eager libraries."""

@@ -34,8 +34,8 @@ class SteppedBack:
         """Whether all steppers of a method have such an inverse."""
         return all(getattr(phase.stepper, "inverse", None) in self.inverses for phase in method.phases(_ALL_PHASES))
 
-    def forward(self, sweep: Sweep, y0: State) -> tuple[Any, Any]:
-        """(outputs, (initial state, last carry))."""
+    def check(self, sweep: Sweep) -> None:
+        """Refuse steps and controls that no step goes back by."""
         if not isinstance(sweep.grid, FixedGrid):
             raise InputError(
                 "solve: an adjoint that steps back must have a fixed grid; got adaptive steps. Give steps or "
@@ -44,6 +44,10 @@ class SteppedBack:
         if sweep.controls is not None:
             for phase, _ in sweep.phases():
                 _check_nodes(sweep.controls.layout, phase, sweep.method.name)
+
+    def forward(self, sweep: Sweep, y0: State) -> tuple[Any, Any]:
+        """(outputs, (initial state, last carry))."""
+        self.check(sweep)
         outputs, _, carry = sweep.advance(y0, Nothing())
         return outputs, (y0, carry)
 

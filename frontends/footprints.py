@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
-
-from janode.core.dry import Footprint
+from typing import Any, TypeVar
 
 from .knots import KnotsField
 
-_known: weakref.WeakKeyDictionary[Any, dict[Hashable, Footprint]] = weakref.WeakKeyDictionary()
+T = TypeVar("T")
+_known: weakref.WeakKeyDictionary[Any, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
 
 
-def known_footprint(fn: Callable[..., Any], key: Hashable, measure: Callable[[], Footprint]) -> Footprint:
-    """The footprint of a callable for shapes and dtypes that ``key`` tells apart, measured once."""
+def known_footprint(fn: Callable[..., Any], key: Hashable, measure: Callable[[], T]) -> T:
+    """What was measured of a callable for shapes and dtypes that ``key`` tells apart, once."""
     fn = fn.field if isinstance(fn, KnotsField) else fn
     # Lambdas made again and again share their code.
     owner = getattr(getattr(fn, "__func__", fn), "__code__", fn)

@@ -25,17 +25,20 @@ from .jax_steps import FixedSteps
 jax.tree_util.register_static(Plan)
 
 
-def make_plan(auto: Auto, field: Callable[..., Any], problem: Problem, arrays: Any) -> Plan:
-    """The plan; the shapes of the field's residuals are traced once for each field and shapes.
+def make_plan(auto: Auto, field: Callable[..., Any], problem: Problem, arrays: Any) -> Plan | None:
+    """The plan, or None for a field that has no derivative.
 
-    What a compiler makes of a solve is not known before. For a budget that was given, the gradients of short solves are
-    compiled to see what they take, which takes seconds.
+    The shapes of the field's residuals are traced once for each field and shapes. What a compiler makes of a solve is
+    not known before: for a budget that was given, gradients of short solves are compiled to see, which takes seconds.
     """
     times, state, theta, constants, nodes, own = arrays
     node = tuple([jax.eval_shape(lambda leaf: leaf[0], leaf) for leaf in nodes])
     sizes = Sizes(*(tuple(map(_size, part)) for part in (state, theta, node)))
     key = tuple([(jnp.shape(leaf), str(leaf.dtype)) for leaf in (*state, *theta, *node)])
-    footprint = known_footprint(field, key, lambda: _traced(problem, state, theta + node, constants, sizes))
+    try:
+        footprint = known_footprint(field, key, lambda: _traced(problem, state, theta + node, constants, sizes))
+    except (NotImplementedError, TypeError, ValueError):  # JAX says what it lacks where a gradient is taken
+        return None
     sweep: Any = problem.sweep(times, theta, constants, nodes, own)
 
     def measure(recovery: Recovery, counts: tuple[int, ...]) -> int:

@@ -11,7 +11,7 @@ from janode.core.plan import Offers, Plan, Planner
 from janode.core.sweep import Sweep
 
 from .torch_field import TorchField
-from .torch_footprint import footprint_of, sizes_of
+from .torch_footprint import footprint_of
 
 
 def make_plan(auto: Auto, sweep: Sweep, field: TorchField, has_framework: bool) -> Plan | None:
@@ -30,6 +30,6 @@ def make_plan(auto: Auto, sweep: Sweep, field: TorchField, has_framework: bool) 
         return None
     # Autograd sums the cotangents of parameters in their own dtype.
     is_half = any(part.dtype.itemsize == 2 for part in field.wanted(field.theta))
-    footprint = footprint_of(field, sweep.backend.time(0.0, leaf))
-    planner = Planner(sweep, footprint, sizes_of(field), Offers(has_framework and not is_half, graphs=True))
+    footprint, sizes = footprint_of(field, sweep.backend.time(0.0, leaf))
+    planner = Planner(sweep, footprint, sizes, Offers(has_framework and not is_half, graphs=True))
     return planner.plan(auto, sweep.backend.free_memory(leaf), field.stats)

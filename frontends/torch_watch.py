@@ -107,6 +107,14 @@ class Watch(Effects):
         tensors = [tensor for tensor, _ in self._foreign.values() if id(tensor) not in self._kept_by_norms()]
         return [tensor for tensor in tensors if not tensor.requires_grad and not tensor.is_inference()]
 
+    def differentiable(self) -> list[torch.Tensor]:
+        """The tensors used, and not given, that require gradient."""
+        return [tensor for tensor, _ in self._foreign.values() if tensor.requires_grad]
+
+    def release(self) -> None:
+        """Let go of what the evaluation made."""
+        self._made.clear()
+
     def changed_arguments(self) -> bool:
         """Whether a given tensor was changed in place."""
         return any(version(tensor) != before for tensor, before in self._given.values())

@@ -358,6 +358,7 @@ def test_a_solution_leaves_a_jit() -> None:
         "num_field_evals": 16,
         "num_vjps": 0,
         "reconstruction_error": None,
+        "gradient_error": None,
     }
     assert_close((got.ts, got.ys), (eager.ts, eager.ys))
 

@@ -287,3 +287,26 @@ def test_parameters_in_half_precision_are_summed_in_single():
     solution.ys[-1].sum().backward()
     assert solution.plan.recovery is not None
     assert float(k.grad) == pytest.approx(1.0, rel=0.01)
+
+
+def test_steps_that_cannot_go_back_are_not_chosen():
+    controls = np.ones((20, 3))
+    field = janode.numpy.Field(lambda t, y, u: u * y, lambda t, y, u, f_bar: (None, u * f_bar, y * f_bar))
+    solution, _ = janode.numpy.solve_vjp(
+        field, np.ones(3), [0.0, 1.0], controls=controls, sampling="steps", method="reversible_heun", steps=20
+    )
+    assert '"reversible"' not in str(solution.plan)
+    with_nodes = np.ones((21, 3))
+    solution, _ = janode.numpy.solve_vjp(
+        field, np.ones(3), [0.0, 1.0], controls=with_nodes, method="reversible_heun", steps=20
+    )
+    assert '"reversible"' in str(solution.plan)
+
+
+def test_a_field_without_a_derivative_is_solved_without_a_plan():
+    def field(t, y):
+        return jax.pure_callback(lambda y: -np.asarray(y), jax.ShapeDtypeStruct(y.shape, y.dtype), y)
+
+    solution = janode.jax.solve(field, jnp.ones(2), [0.0, 1.0], method="rk4", steps=5)
+    assert solution.plan is None
+    assert jnp.allclose(solution.ys[-1], jnp.exp(-1.0), rtol=1e-4)
