@@ -48,7 +48,7 @@ class CupyBackend(EagerBackend):
             return int(cupy.cuda.runtime.memGetInfo()[0]) + cupy.get_default_memory_pool().free_bytes()
 
 
-class PoolMeter(cupy.cuda.MemoryHook):
+class PoolMeter(cupy.cuda.MemoryHook):  # type: ignore[misc]
     """Counts what the memory pool gives out and gets back."""
 
     name = "janode"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from janode.core.errors import InputError
 
-from .cells import ABSENT, FAILED, GAP, RAN
+from .cells import ABSENT, FAILED, GAP, RAN, Cell
 from .comparison import EPS
 from .offers import is_stepped_back
 from .report import Report, read_report
@@ -49,14 +49,18 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _part(cell: Cell, place: int) -> str:
+    """A part of the id of its case: problem, method, adjoint, and what is checked besides, if anything."""
+    return f"{cell.case}/".split("/")[place]
+
+
 def _largest(report: Report) -> list[str]:
     """The largest errors between libraries in float64: of exact gradients, for polynomial fields, and of all."""
     cells = [cell for cell in report.cells if cell.status == RAN and cell.target.endswith("f64")]
-    parts = [(cell, *f"{cell.case}/".split("/")[:4]) for cell in cells]
     # Of differences that the suite takes itself the error says nothing about libraries.
-    tame = [part for part in parts if part[1] not in CHAOTIC and part[4] != "dot_product"]
-    exact = [part for part in tame if not part[4] and not is_stepped_back(part[3])]
-    polynomial = [part for part in exact if part[1] in POLYNOMIAL]
+    tame = [cell for cell in cells if _part(cell, 0) not in CHAOTIC and _part(cell, 3) != "dot_product"]
+    exact = [cell for cell in tame if not _part(cell, 3) and not is_stepped_back(_part(cell, 2))]
+    polynomial = [cell for cell in exact if _part(cell, 0) in POLYNOMIAL]
     lines = []
     for what, chosen in (
         ("of solutions and exact gradients", exact),
@@ -64,7 +68,7 @@ def _largest(report: Report) -> list[str]:
         ("with corrections, invariants and gradients by stepping back", tame),
     ):
         if chosen:
-            worst = max((part[0] for part in chosen), key=lambda cell: cell.error)
+            worst = max(chosen, key=lambda cell: cell.error)
             size = worst.error * EPS["f64"]
             where = worst.where.partition(": ")[2]
             lines.append(f"- {what}: {worst.error:.3g} eps, {size:.2g} ({where} of `{worst.target}/{worst.case}`)")
