@@ -179,17 +179,18 @@ class Planner:
             budget = _rounded(budget)
         # What cannot be the fastest is looked at for an explanation alone.
         is_full = isinstance(auto, Explained)
-        key = self.key, budget, is_full
+        key = self.key, budget, is_full, auto.memory_budget is None
         if (known := _known.get(key)) is None:
             while len(_known) >= _MOST_KNOWN:
                 del _known[next(iter(_known))]
-            known = _known[key] = self.sweep.method, self._made(budget, is_full)
+            known = _known[key] = self.sweep.method, self._made(budget, is_full, auto.memory_budget is not None)
         plan = replace(known[1], stats=stats)
         if isinstance(auto, Explained):
             raise Planned(plan)
         return plan
 
-    def _made(self, budget: int, is_full: bool) -> Plan:
+    def _made(self, budget: int, is_full: bool, is_asked_for: bool) -> Plan:
+        """The plan; a budget that nobody asked for is exceeded rather than refused."""
         options = self._pure(budget)
         fewest = min(options, key=_evaluations)
         if isinstance(self.sweep.grid, FixedGrid) and (is_full or fewest.demand.peak > budget):
@@ -198,6 +199,8 @@ class Planner:
         fitting = [option for option in options if option.demand.peak <= budget]
         if not fitting:
             least = min(options, key=lambda option: option.demand.peak)
+            if not is_asked_for:
+                return Plan(least.name, budget, *least.demand, tuple(options))
             raise InputError(
                 f"solve: memory_budget must be at least {least.demand.peak} bytes, which adjoint {least.name} takes; "
                 f"got {budget}. Give more, or solve for fewer samples at once."

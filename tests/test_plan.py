@@ -310,3 +310,26 @@ def test_a_field_without_a_derivative_is_solved_without_a_plan():
     solution = janode.jax.solve(field, jnp.ones(2), [0.0, 1.0], method="rk4", steps=5)
     assert solution.plan is None
     assert jnp.allclose(solution.ys[-1], jnp.exp(-1.0), rtol=1e-4)
+
+
+def test_fields_of_the_same_code_are_told_apart_by_what_they_capture():
+    def field_of(net):
+        return lambda t, y: net(y)
+
+    def predicted(net):
+        y0 = torch.ones(4, 8, dtype=torch.float64, requires_grad=True)
+        return janode.torch.solve(field_of(net), y0, [0.0, 1.0], method="rk4", steps=20).plan.predicted_peak
+
+    small, large = network((8, 8)), network((8, 512, 8))
+    first, second = predicted(small), predicted(large)
+    assert second > 5 * first
+    assert (predicted(small), predicted(large)) == (first, second)
+
+
+def test_a_budget_nobody_asked_for_is_exceeded_rather_than_refused(monkeypatch):
+    from janode.backends import torch as backend
+
+    monkeypatch.setattr(backend.TorchBackend, "free_memory", lambda self, like: 1000)
+    solution, _, _ = module_gradient(network(), state(), "auto")
+    assert solution.plan.predicted_peak > solution.plan.memory_budget
+    assert solution.plan.adjoint.startswith("1 checkpoint")
