@@ -55,7 +55,8 @@ class PoolMeter(cupy.cuda.MemoryHook):  # type: ignore[misc]
 
     def __enter__(self) -> Any:
         self.restart()
-        return super().__enter__()
+        super().__enter__()
+        return self
 
     def restart(self) -> None:
         """Count from here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -55,6 +56,8 @@ def _is_empty(cell: Any) -> bool:
 
 def _mark(value: Any) -> Hashable:
     """Arrays by their shapes, for a batch may be a new one every time; callables by themselves; others by kind."""
+    if isinstance(value, types.ModuleType):  # some have functions of the names that arrays have
+        return value.__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return tuple(value.shape), str(value.dtype)
     return id(_identity(value)) if callable(value) else type(value)

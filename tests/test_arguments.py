@@ -326,7 +326,7 @@ def test_refused_cotangents_of_the_solution(case: str) -> None:
     ys_bar, text = YS_BARS[case]
     counted = Counted(lambda t, y: y, lambda t, y, f_bar: (None, f_bar))
     y0 = {"u": Y0, "v": np.array(1.0)}
-    _, pullback = call("solve_vjp", field=counted.field, y0=y0, params=None)
+    _, pullback = call("solve_vjp", field=counted.field, y0=y0, params=None, adjoint="symplectic")
     with pytest.raises(jo.InputError) as caught:
         pullback(ys_bar)
     assert str(caught.value) == f"pullback: {text}"

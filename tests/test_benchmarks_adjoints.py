@@ -31,7 +31,7 @@ TASKS = {
     "torch": [
         *(("gradient", 2), ("memory", 2), ("memory", 3), ("evaluations", 3), ("VJPs", 3), ("passes", 3)),
         *(("error", 2), ("error", 4)) * 2,
-        *(("error", 3), ("hessian", adjoints_torch.HESSIAN_STEPS)),
+        *(("error", 3), ("hessian", adjoints_torch.HESSIAN_STEPS), ("auto peak", 3)),
     ],
     "jax": [("gradient", 2), ("memory", 2)],
     "numpy": [("gradient", 2), ("memory", 2), ("error", 2), ("error", 4)],

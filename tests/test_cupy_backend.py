@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import types
@@ -56,7 +57,8 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[EagerBackend]:
     """The backend's own file, imported with the stand-in."""
     fake: Any = types.ModuleType("cupy")
     fake.ElementwiseKernel = Kernel
-    fake.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(memGetInfo=lambda: (1000, 4000)))
+    runtime = types.SimpleNamespace(memGetInfo=lambda: (1000, 4000))
+    fake.cuda = types.SimpleNamespace(runtime=runtime, MemoryHook=contextlib.nullcontext)
     fake.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 24)
     monkeypatch.setitem(sys.modules, "cupy", fake)
     monkeypatch.setitem(sys.modules, "array_api_compat.cupy", xp)
@@ -103,6 +105,16 @@ def test_halves_are_summed_as_on_other_libraries(base: str, term: str, backend: 
 def test_what_the_pool_keeps_unused_is_free(backend: EagerBackend) -> None:
     like: Any = types.SimpleNamespace(device=Device())
     assert backend.free_memory(like) == 1024
+
+
+def test_the_meter_counts_what_the_pool_gives_out(backend: EagerBackend) -> None:
+    with backend.meter() as meter:
+        meter.malloc_postprocess(device_id=0, size=500, mem_size=512, mem_ptr=1, pmem_id=2)
+        meter.malloc_postprocess(device_id=0, size=1000, mem_size=1024, mem_ptr=3, pmem_id=4)
+        meter.free_postprocess(device_id=0, mem_size=512, mem_ptr=1, pmem_id=2)
+        assert (meter.now, meter.peak) == (1024, 1536)
+        meter.restart()
+        assert (meter.now, meter.peak) == (0, 0)
 
 
 @pytest.mark.parametrize("problem", ["affine", "rotation", "network", "clipped", "thrown"])
