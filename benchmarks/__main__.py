@@ -74,13 +74,13 @@ def main(
             raise typer.BadParameter(f"--library must be one of {', '.join(known)}; got {name}.")
     scale = "quick" if quick else "main" if main_field else "full"
     result = measure(suite, list(library or known), scale, device)
+    if out is not None:  # before anything else may fail: what was measured is not lost
+        write(result, out)
+        console.print(f"samples: {out}", highlight=False)
     for table in tables(result):
         console.print(table.rich())
     for name, reason in result["absent"].items():
         console.print(f"absent: {name} ({reason})", highlight=False)
-    if out is not None:
-        write(result, out)
-        console.print(f"samples: {out}", highlight=False)
 
 
 if __name__ == "__main__":

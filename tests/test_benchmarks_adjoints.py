@@ -14,6 +14,7 @@ from benchmarks import adjoints_torch
 from benchmarks.adjoints_figures import front
 from benchmarks.fields import SMALL, TINY, WIDE
 from benchmarks.measure import Case, Race
+from benchmarks.report import race_tables
 from benchmarks.suites import adjoints
 from benchmarks.worker import launch
 
@@ -50,6 +51,7 @@ def test_a_small_run_stores_every_contestant_of_every_task(library: str) -> None
     ]
     values = [value for one in races for samples in one.samples.values() for part in samples.values() for value in part]
     assert all(value >= 0.0 for value in values)
+    assert len(list(race_tables(races, "cpu"))) > 0  # every task has a unit
     read = adjoints.verdicts(races, "cpu")
     assert all(verdict.is_met for verdict in read)
     assert bool(read) == (library != "jax")
