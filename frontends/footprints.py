@@ -60,4 +60,4 @@ def _mark(value: Any) -> Hashable:
         return value.__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return tuple(value.shape), str(value.dtype)
-    return id(_identity(value)) if callable(value) else type(value)
+    return id(_identity(value)) if callable(value) else type(value).__name__
