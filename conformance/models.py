@@ -117,7 +117,7 @@ def compare(
     ys_bar: Tree = None,
     reference: str | None = None,
     condition: float | None = None,
-    adjoint: str = "auto",
+    adjoint: str = "symplectic",
     **options: Any,
 ) -> ModelReport:
     """Solve one model with several libraries, pull the same cotangent back, and compare everything.
@@ -133,7 +133,8 @@ def compare(
         reference: the library the others are compared with; by default ``"numpy"``, or else the first.
         condition: by how much rounding errors may grow; by default it is measured, by a solve from inputs that are
             moved by a few eps.
-        adjoint, options: as for the solve: ``method``, ``steps``, ``sampling``, ``correction`` and so on.
+        adjoint: as for the solve; not ``"auto"``, which may choose another one for each library.
+        options: as for the solve: ``method``, ``steps``, ``sampling``, ``correction`` and so on.
 
     Raises:
         InputError: a library is unknown or absent, the parameters differ between libraries, or there is an event; or
