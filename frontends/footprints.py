@@ -58,6 +58,6 @@ def _mark(value: Any) -> Hashable:
     """Arrays by their shapes, for a batch may be a new one every time; callables by themselves; others by kind."""
     if isinstance(value, types.ModuleType):  # some have functions of the names that arrays have
         return value.__name__
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if not isinstance(value, type) and hasattr(value, "shape") and hasattr(value, "dtype"):
         return tuple(value.shape), str(value.dtype)
     return id(_identity(value)) if callable(value) else type(value).__name__
