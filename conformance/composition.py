@@ -106,6 +106,38 @@ def _numpy(adjoint: str) -> dict[str, Probe]:
     }
 
 
+@dataclass(frozen=True)
+class _Solves:
+    """What a library that differentiates by itself is asked to differentiate: results of its ``solve`` at k."""
+
+    solve: Callable[..., Any]
+    one: Any
+    """An array: 1."""
+    fixed: dict[str, Any]
+    adaptive: dict[str, Any]
+
+    def _end(self, k: Any, options: dict[str, Any]) -> Any:
+        """y(1)."""
+        return self.solve(lambda t, y, k: -k * y * y, self.one, [0.0, 1.0], k, **options).ys[-1, 0]
+
+    def on_fixed(self, k: Any) -> Any:
+        """y(1) by fixed steps."""
+        return self._end(k, self.fixed)
+
+    def on_adaptive(self, k: Any) -> Any:
+        """y(1) by adaptive steps."""
+        return self._end(k, self.adaptive)
+
+    def event(self, k: Any) -> Any:
+        """The time at which y = 1 / 2."""
+        field, when = (lambda t, y, k: -k * y * y), (lambda t, y, k: y[0] - 0.5)
+        return self.solve(field, self.one, [0.0, 3.0], k, event=when, **self.adaptive).event.t
+
+    def turned(self, k: Any) -> Any:
+        """Re exp(i k)."""
+        return self.solve(lambda t, y, k: 1j * k * y, self.one + 0j, [0.0, 1.0], k, **self.fixed).ys[-1, 0].real
+
+
 def _torch(adjoint: str) -> dict[str, Probe]:
     import torch
     from torch.autograd import forward_ad, functional
@@ -113,19 +145,8 @@ def _torch(adjoint: str) -> dict[str, Probe]:
     import janode.torch as jo
 
     k = torch.tensor(K, dtype=torch.float64)
-    one, fixed = torch.ones(1, dtype=torch.float64), _fixed(adjoint)
     adaptive: dict[str, Any] = {**ADAPTIVE, "adjoint": adjoint}
-
-    def end(k: Any, **options: Any) -> Any:
-        return jo.solve(lambda t, y, k: -k * y * y, one, [0.0, 1.0], k, **options).ys[-1, 0]
-
-    def event(k: Any) -> Any:
-        field, when = (lambda t, y, k: -k * y * y), (lambda t, y, k: y[0] - 0.5)
-        found: Any = jo.solve(field, one, [0.0, 3.0], k, event=when, **adaptive).event
-        return found.t
-
-    def turned(k: Any) -> Any:
-        return jo.solve(lambda t, y, k: 1j * k * y, one + 0j, [0.0, 1.0], k, **fixed).ys[-1, 0].real
+    of = _Solves(jo.solve, torch.ones(1, dtype=torch.float64), _fixed(adjoint), adaptive)
 
     def batch(k: Any) -> Any:
         y0 = torch.ones(2, 1, dtype=torch.float64)
@@ -137,24 +158,24 @@ def _torch(adjoint: str) -> dict[str, Probe]:
 
     def grad_of_grad() -> Any:
         leaf = k.clone().requires_grad_()
-        (first,) = torch.autograd.grad(end(leaf, **adaptive), leaf, create_graph=True)
+        (first,) = torch.autograd.grad(of.on_adaptive(leaf), leaf, create_graph=True)
         return torch.autograd.grad(first, leaf)[0]
 
     def pushed() -> Any:
         with forward_ad.dual_level():
-            return forward_ad.unpack_dual(end(forward_ad.make_dual(k, torch.ones_like(k)), **fixed)).tangent
+            return forward_ad.unpack_dual(of.on_fixed(forward_ad.make_dual(k, torch.ones_like(k)))).tangent
 
     return {
-        "gradient": (lambda: grad(lambda k: end(k, **fixed)), FIRST),
-        "adaptive": (lambda: grad(lambda k: end(k, **adaptive)), FIRST),
-        "vmap": (lambda: torch.func.vmap(torch.func.grad(lambda k: end(k, **fixed)))(k.expand(2))[1], FIRST),
+        "gradient": (lambda: grad(of.on_fixed), FIRST),
+        "adaptive": (lambda: grad(of.on_adaptive), FIRST),
+        "vmap": (lambda: torch.func.vmap(torch.func.grad(of.on_fixed))(k.expand(2))[1], FIRST),
         "jvp": (pushed, FIRST),
-        "hessian": (lambda: functional.hessian(lambda k: end(k, **fixed), k), SECOND),
-        "hessian, adaptive": (lambda: functional.hessian(lambda k: end(k, **adaptive), k), SECOND),
+        "hessian": (lambda: functional.hessian(of.on_fixed, k), SECOND),
+        "hessian, adaptive": (lambda: functional.hessian(of.on_adaptive, k), SECOND),
         "grad of grad": (grad_of_grad, SECOND),
-        "events": (lambda: grad(event), EVENT),
-        "events twice": (lambda: functional.hessian(event, k), EVENT_TWICE),
-        "complex": (lambda: grad(turned), COMPLEX),
+        "events": (lambda: grad(of.event), EVENT),
+        "events twice": (lambda: functional.hessian(of.event, k), EVENT_TWICE),
+        "complex": (lambda: grad(of.turned), COMPLEX),
         "per sample": (lambda: grad(batch), FIRST),
     }
 
@@ -165,43 +186,26 @@ def _jax(adjoint: str) -> dict[str, Probe]:
 
     import janode.jax as jo
 
-    one, fixed = jnp.ones(1), _fixed(adjoint)
     adaptive: dict[str, Any] = {**ADAPTIVE, "adjoint": adjoint, "max_steps": 512}
+    of = _Solves(jo.solve, jnp.ones(1), _fixed(adjoint), adaptive)
     grad = jax.jacfwd if adjoint == "forward" else jax.grad
-
-    def end(k: Any, **options: Any) -> Any:
-        return jo.solve(lambda t, y, k: -k * y * y, one, [0.0, 1.0], k, **options).ys[-1, 0]
-
-    def event(k: Any) -> Any:
-        field, when = (lambda t, y, k: -k * y * y), (lambda t, y, k: y[0] - 0.5)
-        found: Any = jo.solve(field, one, [0.0, 3.0], k, event=when, **adaptive).event
-        return found.t
-
-    def turned(k: Any) -> Any:
-        return jo.solve(lambda t, y, k: 1j * k * y, one + 0j, [0.0, 1.0], k, **fixed).ys[-1, 0].real
-
-    def on_fixed(k: Any) -> Any:
-        return end(k, **fixed)
-
-    def on_adaptive(k: Any) -> Any:
-        return end(k, **adaptive)
 
     def second(f: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(jax.jacfwd(jax.jacfwd(f)) if adjoint == "forward" else jax.hessian(f))
 
     return {
-        "gradient": (lambda: grad(on_fixed)(K), FIRST),
-        "adaptive": (lambda: jax.jit(grad(on_adaptive))(K), FIRST),
-        "jit": (lambda: jax.jit(grad(on_fixed))(K), FIRST),
-        "vmap": (lambda: jax.jit(jax.vmap(grad(on_fixed)))(jnp.array([1.0, K]))[1], FIRST),
-        "jvp": (lambda: jax.jvp(on_fixed, (K,), (1.0,))[1], FIRST),
-        "hessian": (lambda: second(on_fixed)(K), SECOND),
-        "hessian, adaptive": (lambda: second(on_adaptive)(K), SECOND),
-        "grad of grad": (lambda: jax.jit(jax.grad(jax.grad(on_adaptive)))(K), SECOND),
-        "events": (lambda: jax.jit(grad(event))(K), EVENT),
-        "events twice": (lambda: second(event)(K), EVENT_TWICE),
-        "complex": (lambda: jax.jit(grad(turned))(K), COMPLEX),
-        "per sample": (lambda: jax.jit(jax.vmap(grad(on_adaptive)))(jnp.array([1.0, K]))[1], FIRST),
+        "gradient": (lambda: grad(of.on_fixed)(K), FIRST),
+        "adaptive": (lambda: jax.jit(grad(of.on_adaptive))(K), FIRST),
+        "jit": (lambda: jax.jit(grad(of.on_fixed))(K), FIRST),
+        "vmap": (lambda: jax.jit(jax.vmap(grad(of.on_fixed)))(jnp.array([1.0, K]))[1], FIRST),
+        "jvp": (lambda: jax.jvp(of.on_fixed, (K,), (1.0,))[1], FIRST),
+        "hessian": (lambda: second(of.on_fixed)(K), SECOND),
+        "hessian, adaptive": (lambda: second(of.on_adaptive)(K), SECOND),
+        "grad of grad": (lambda: jax.jit(jax.grad(jax.grad(of.on_adaptive)))(K), SECOND),
+        "events": (lambda: jax.jit(grad(of.event))(K), EVENT),
+        "events twice": (lambda: second(of.event)(K), EVENT_TWICE),
+        "complex": (lambda: jax.jit(grad(of.turned))(K), COMPLEX),
+        "per sample": (lambda: jax.jit(jax.vmap(grad(of.on_adaptive)))(jnp.array([1.0, K]))[1], FIRST),
     }
 
 
