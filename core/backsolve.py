@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import math
 import numbers
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from .grids import FixedGrid, Stops
 from .protocols import Array, Backend, Field, Linearization, State, Time
 from .records import Nothing
 from .solution import MAX_STEPS, NON_FINITE, STEP_UNDERFLOW, SUCCESS, Report, Stats
-from .stepped_back import BOUND, relative_error
+from .stepped_back import note_error, relative_error
 from .sweep import Bars, Sweep
 from .taps import Between
 
@@ -321,13 +320,10 @@ def _fail(status: int, start: Any, time: Any) -> None:
 
 def report_estimate(stats: Stats, estimate: Array | None) -> None:
     """Note the estimated error of a gradient, and warn of a large one. Reads one number from the device."""
-    if estimate is None:
-        return
-    stats.gradient_error = float(estimate)
-    if not stats.gradient_error <= BOUND:
-        warnings.warn(
-            f"the gradient of the continuous adjoint is off by about {stats.gradient_error:.1e} of its norm. Give "
-            'tighter tolerances or more steps, or an exact adjoint, such as "symplectic".',
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    note_error(
+        stats,
+        "gradient_error",
+        estimate,
+        "the gradient of the continuous adjoint is off by about {:.1e} of its norm. Give tighter tolerances or more "
+        'steps, or an exact adjoint, such as "symplectic".',
+    )

@@ -15,7 +15,7 @@ from .solution import Stats
 from .sweep import Bars, Sweep
 
 BOUND = 0.01
-"""A larger reconstruction error is warned of."""
+"""A larger error is warned of."""
 _ALL_PHASES = 16  # as many steps as show every stepper of a method
 
 
@@ -110,14 +110,20 @@ def relative_error(backend: Backend, got: State, expected: State) -> Array:
 
 def report(stats: Stats, error: Array | None) -> None:
     """Note the reconstruction error of a backward pass, and warn of a large one. Reads one number from the device."""
+    note_error(
+        stats,
+        "reconstruction_error",
+        error,
+        "the backward pass missed the initial state by {:.1e} of its norm, and the gradient may be off by as much. "
+        'Take more steps, or an adjoint that keeps states, such as "symplectic".',
+    )
+
+
+def note_error(stats: Stats, name: str, error: Array | None, warning: str) -> None:
+    """Note an error, if there is one, and warn the caller of the caller if it is large. The warning has room for it."""
     if error is None:
         return
-    stats.reconstruction_error = float(error)
-    if not stats.reconstruction_error <= BOUND:
-        warnings.warn(
-            f"the backward pass missed the initial state by {stats.reconstruction_error:.1e} of its norm, and the "
-            "gradient may be off by as much. Take more steps, or an adjoint that keeps states, such as "
-            '"symplectic".',
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    value = float(error)
+    setattr(stats, name, value)
+    if not value <= BOUND:
+        warnings.warn(warning.format(value), RuntimeWarning, stacklevel=3)
