@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import array_api_compat
 
+from janode.core.loops import Loops
 from janode.core.protocols import Array, Cotangent, State
 
 from .host_memory import HostMeter, free_host_memory
 
 
-class EagerBackend:
+class EagerBackend(Loops):
     """NumPy, CuPy, array-api-strict and their like; the base of other eager backends."""
 
     def __init__(self, xp: Any, name: str) -> None:
         self.xp = xp
         self.name = name
-
-    def scan(
-        self, body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, reverse: bool = False
-    ) -> tuple[Any, Any]:
-        """A Python loop; a list is a row of values, a tuple a structure of rows."""
-        rows = _rows(xs)
-        ys = []
-        for x in reversed(list(rows)) if reverse else rows:
-            carry, y = body(carry, x)
-            ys.append(y)
-        if reverse:
-            ys.reverse()
-        return carry, ys
-
-    def while_loop(self, condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
-        """A Python loop."""
-        while condition(state):
-            state = body(state)
-        return state
 
     def scalar(self, value: Array) -> Any:
         """A Python float."""
@@ -46,35 +28,6 @@ class EagerBackend:
     def num_entries(self, state: State) -> int:
         """The number of entries of all leaves."""
         return sum(math.prod(leaf.shape) for leaf in state)
-
-    def may(self, condition: Any) -> bool:
-        """The condition itself."""
-        return bool(condition)
-
-    def choose(self, condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
-        """The one branch that is needed."""
-        return then() if condition else otherwise()
-
-    def buffer(self, length: int, row: State) -> Any:
-        """A list of rows."""
-        return [row] * length
-
-    def recorder(self, capacity: int, row: Any) -> Any:
-        """A list that grows."""
-        return []
-
-    def put(self, buffer: Any, index: Any, row: Any, where: Any = True) -> Any:
-        """The same list, one row replaced or appended."""
-        if where:
-            if index == len(buffer):
-                buffer.append(row)
-            else:
-                buffer[index] = row
-        return buffer
-
-    def take(self, buffer: Any, index: Any) -> Any:
-        """One row."""
-        return buffer[index]
 
     def stack(self, buffer: Any) -> State:
         """Every leaf stacked along a new leading axis."""
@@ -162,12 +115,6 @@ def _sum(base: Array | None, scale: float, coefficients: Sequence[float], parts:
 
 def _scaled(leaf: Array, factor: float | Array) -> Array:
     return leaf if isinstance(factor, float) and factor == 1.0 else factor * leaf
-
-
-def _rows(xs: Any) -> Iterable[Any]:
-    if isinstance(xs, tuple):
-        return zip(*(_rows(part) for part in xs), strict=True)
-    return xs
 
 
 def real_dtype(xp: Any, dtype: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from .adjoint import Backward
 from .controls import Controls, node_layout
 from .grids import FixedGrid
+from .loops import Loops
 from .protocols import Array, Cotangent, Recovery, State
 from .sweep import Sweep
 
@@ -71,7 +72,7 @@ class _Namespace:
         return lambda first, *others, **options: first.combined(*others)
 
 
-class DryBackend:
+class DryBackend(Loops):
     """An eager backend whose arrays are :class:`Bytes`."""
 
     name = "dry"
@@ -79,46 +80,6 @@ class DryBackend:
 
     def __init__(self, meter: Meter, num_times: int) -> None:
         self.meter, self.num_times = meter, num_times
-
-    def scan(self, body: Any, carry: Any, xs: Any, reverse: bool = False) -> tuple[Any, Any]:
-        """A Python loop."""
-        rows, ys = list(_rows(xs)), []
-        for x in reversed(rows) if reverse else rows:
-            carry, y = body(carry, x)
-            ys.append(y)
-        return carry, ys[::-1] if reverse else ys
-
-    def while_loop(self, condition: Any, body: Any, state: Any) -> Any:
-        """A Python loop."""
-        while condition(state):
-            state = body(state)
-        return state
-
-    def choose(self, condition: Any, then: Any, otherwise: Any) -> Any:
-        """The one branch that is needed."""
-        return then() if condition else otherwise()
-
-    def may(self, condition: Any) -> bool:
-        """The condition itself."""
-        return bool(condition)
-
-    def buffer(self, length: int, row: State) -> Any:
-        """A list of rows."""
-        return [row] * length
-
-    def recorder(self, capacity: int, row: Any) -> Any:
-        """A list that grows."""
-        return []
-
-    def put(self, buffer: Any, index: Any, row: Any, where: Any = True) -> Any:
-        """The same list, one row replaced or appended."""
-        if where:
-            buffer[index : index + 1] = [row]
-        return buffer
-
-    def take(self, buffer: Any, index: Any) -> Any:
-        """One row."""
-        return buffer[index]
 
     def stack(self, buffer: Any) -> State:
         """New arrays."""
@@ -157,10 +118,6 @@ class DryBackend:
     def all_finite(self, states: State) -> bool:
         """Sizes are."""
         return True
-
-
-def _rows(xs: Any) -> Any:
-    return zip(*map(_rows, xs), strict=True) if isinstance(xs, tuple) else xs
 
 
 class _DryLinearization:
