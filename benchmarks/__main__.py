@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from .figures import work_precision
 from .machine import ROOT, facts
 from .measure import Race
-from .page import PAGE, RESULTS, fill_readme, page, tables
-from .suites.adjoints import figures as adjoint_figures
+from .page import PAGE, RESULTS, fill_readme, page, suite_of, tables
 from .worker import launch
 
 app = typer.Typer(add_completion=False)
@@ -58,17 +55,14 @@ def main(
         PAGE.write_text(page(results))
         console.print(f"written: {PAGE.relative_to(ROOT)}")
         for result in results:
-            figure = RESULTS / f"{result['suite']}-work-precision.png"
-            if result["suite"] == "adaptive" and work_precision(list(map(Race.from_json, result["races"])), figure):
-                console.print(f"written: {figure.relative_to(ROOT)}")
-            if result["suite"] == "adjoints":
-                for name, draw in adjoint_figures().items():
-                    figure = RESULTS / f"adjoints-{name}.png"
-                    if draw(list(map(Race.from_json, result["races"])), figure):
-                        console.print(f"written: {figure.relative_to(ROOT)}")
+            races = [Race.from_json(race) for race in result["races"]]
+            for name, draw in suite_of(result).figures().items():
+                figure = RESULTS / f"{result['suite']}-{name}.png"
+                if draw(races, figure):
+                    console.print(f"written: {figure.relative_to(ROOT)}")
         console.print(fill_readme(results), markup=False, highlight=False)
         return
-    known = import_module(f"benchmarks.suites.{suite}").LIBRARIES
+    known = suite_of({"suite": suite}).LIBRARIES
     for name in library or ():
         if name not in known:
             raise typer.BadParameter(f"--library must be one of {', '.join(known)}; got {name}.")

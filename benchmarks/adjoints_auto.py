@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .fields import SMALL, TINY, WIDE, Problem
-from .measure import Case, Race, Spread, Thunk, race, ratio
-from .report import Verdict
+from .fields import BROAD, SMALL, TINY, WIDE, Problem
+from .measure import Case, Race, Spread, Thunk, race, ratio, spread
+from .report import Table, Verdict
 
-BROAD = Problem((64, 16, 64), 512)
 SIZES: tuple[tuple[Problem, str, int], ...] = (
     (SMALL, "rk4", 20),
     (SMALL, "dopri5", 40),
@@ -18,14 +17,12 @@ SIZES: tuple[tuple[Problem, str, int], ...] = (
     (BROAD, "rk4", 50),
 )
 PRESETS = ("backprop", "aca", "stages", "symplectic", "revolve")
-PEAK, TIME = "auto peak", "auto time"
+PEAK, TIME = TASKS = "auto peak", "auto time"
 AUTO = "janode auto"
 
 
-def races(library: str, device: str, scale: Any, absent: Sequence[str]) -> Iterator[Race]:
+def races(device: str, scale: Any) -> Iterator[Race]:
     """For every size and budget the peak beside the prediction, and the time beside that of all presets that fit."""
-    if library != "torch":
-        return
     if scale.long_steps < 100:
         yield from (one for one in _raced(TINY, "rk4", 3, device, scale, (1.3,)) if one.case.task == PEAK)
         return
@@ -70,13 +67,40 @@ def verdicts(found: Sequence[Race], measure: str) -> Iterator[Verdict]:
     if not peaks:
         return
     off, one = max(((_off(one), one) for one in peaks), key=lambda it: it[0])
-    text = f"{one.case.times}, measured / predicted or its inverse, worst of {len(peaks)}"
+    text = f"measured / predicted or its inverse, worst of {len(peaks)}"
     yield Verdict(text, one.case, Spread(off, off, off), 1.15)
     if not times:
         return
     slow, one = max(((_slower(one, measure), one) for one in times), key=lambda it: it[0].median)
-    text = f"{one.case.times} / fastest preset that fits, worst of {len(times)}"
+    text = f"auto / fastest preset that fits, worst of {len(times)}"
     yield Verdict(text, one.case, slow, 1.1)
+
+
+def tables(found: Sequence[Race], measure: str) -> Iterator[Table]:
+    """A row for every size and budget."""
+    times = {one.case._replace(task=PEAK): one for one in found if one.case.task == TIME}
+    rows = []
+    for one in found:
+        if one.case.task == PEAK:
+            budget, plan = one.case.times.split(", ", 1)[1].split(": ", 1)
+            method = one.case.times.split(", ")[0]
+            peaks = (f"{one.samples[name]['bytes'][0] / 1e3:.0f}" for name in ("predicted", AUTO))
+            where = f"{one.case.problem}, {method}, N = {one.case.steps}"
+            kilobytes = f"{int(budget.split()[0]) / 1e3:.0f}"
+            rows.append((where, kilobytes, plan, *peaks, *_times(times.get(one.case), measure)))
+    if rows:
+        header = ("", "budget, kB", "plan", "predicted, kB", "measured, kB", "ms", "fastest that fits", "times it")
+        yield Table("torch, auto", header, rows)
+
+
+def _times(one: Race | None, measure: str) -> tuple[str, str, str]:
+    """(time of the plan, the fastest preset, their ratio); nothing where no preset fits."""
+    if one is None:
+        return "", "", ""
+    medians = {name: spread(samples[measure]).median for name, samples in one.samples.items()}
+    fastest = min(medians.keys() - {AUTO}, key=medians.__getitem__)
+    took = ratio(one, AUTO, fastest, measure).median
+    return f"{1e3 * medians[AUTO]:.3g}", fastest.removeprefix("janode "), f"{took:.2f}"
 
 
 def _off(one: Race) -> float:

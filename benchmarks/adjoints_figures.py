@@ -86,7 +86,8 @@ def _against_steps(
         for preset in presets:
             name, place = f"janode {preset}", PRESETS.index(preset)
             points = [(one.case.steps, scale * one.samples[name][kind][0]) for one in found if name in one.samples]
-            ax.loglog(*zip(*points, strict=True), MARKS[place] + "-", color=f"C{place}", label=preset, ms=4)
+            if points:
+                ax.loglog(*zip(*points, strict=True), MARKS[place] + "-", color=f"C{place}", label=preset, ms=4)
         _finish(ax, ", ".join(key), "steps N", label)
     return _save(figure, axes, path)
 

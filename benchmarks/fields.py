@@ -42,3 +42,5 @@ class Problem(NamedTuple):
 SMALL = Problem((2, 64, 64, 2), 128)
 WIDE = Problem((16, 256, 256, 16), 256)
 TINY = Problem((2, 32, 2), 4)
+BROAD = Problem((64, 16, 64), 512)
+"""A large state and a small network."""

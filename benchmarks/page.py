@@ -8,7 +8,7 @@ from typing import Any
 
 from .machine import ROOT
 from .measure import Race
-from .report import Table, machine_line, race_tables, verdict_table
+from .report import Table, machine_line, verdict_table
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
@@ -37,13 +37,18 @@ How it is measured:
 """
 
 
+def suite_of(result: Mapping[str, Any]) -> Any:
+    """The module of a result's suite."""
+    return import_module(f"benchmarks.suites.{result['suite']}")
+
+
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """The targets, then every race."""
-    suite = import_module(f"benchmarks.suites.{result['suite']}")
+    suite = suite_of(result)
     races = [Race.from_json(race) for race in result["races"]]
     measure = primary(result)
     verdicts = verdict_table(suite.verdicts(races, measure), f"{suite.TITLE}: targets")
-    return [verdicts, *race_tables(races, measure)]
+    return [verdicts, *suite.tables(races, measure)]
 
 
 def primary(result: Mapping[str, Any]) -> str:
@@ -55,7 +60,7 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     """The manual's page on all suites."""
     parts, explained = [INTRO], set[str]()
     for result in results:
-        suite = import_module(f"benchmarks.suites.{result['suite']}")
+        suite = suite_of(result)
         parts += [f"## {suite.TITLE}\n\n{suite.ABOUT}"] if result["suite"] not in explained else []
         explained.add(result["suite"])
         parts += [f"### On {result['device']}\n\n```sh\n{command(result)}\n```\n", machine_line(result) + "\n"]
@@ -77,7 +82,7 @@ def readme_block(results: Sequence[Mapping[str, Any]]) -> str:
     parts = [BEGIN, "Written by `python -m benchmarks --render`; all fields, peers and samples: [docs/benchmarks.md]"]
     parts[-1] += "(docs/benchmarks.md).\n"
     for result in results:
-        suite = import_module(f"benchmarks.suites.{result['suite']}")
+        suite = suite_of(result)
         races = [Race.from_json(race) for race in result["races"] if race["case"]["problem"] in suite.HEADLINES]
         verdicts = [one for one in suite.verdicts(races, primary(result)) if one.limit is not None]
         times = "CPU time" if primary(result) == "cpu" else "time on the clock"

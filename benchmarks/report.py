@@ -43,7 +43,7 @@ class Table(NamedTuple):
         """The table for the terminal."""
         table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for i, name in enumerate(self.header):
-            table.add_column(name, justify="right" if i else "left", no_wrap=not i)
+            table.add_column(name, justify="right" if i else "left")
         for row in self.rows:
             table.add_row(*row, style="bold red" if row[-1] == "no" else None)
         return table

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks import adaptive_torch, work_precision
+from benchmarks.adaptive_figures import work_precision as draw
 from benchmarks.detest import PROBLEMS
 from benchmarks.fields import TINY
-from benchmarks.figures import work_precision as draw
 from benchmarks.measure import Case, Race
 from benchmarks.suites import adaptive
 from benchmarks.torch_problem import TorchProblem

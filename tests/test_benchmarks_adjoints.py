@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from benchmarks import adjoints_torch
 from benchmarks.adjoints_figures import front
 from benchmarks.fields import SMALL, TINY, WIDE
 from benchmarks.measure import Case, Race
-from benchmarks.report import race_tables
 from benchmarks.suites import adjoints
 from benchmarks.worker import launch
 
@@ -51,7 +49,7 @@ def test_a_small_run_stores_every_contestant_of_every_task(library: str) -> None
     ]
     values = [value for one in races for samples in one.samples.values() for part in samples.values() for value in part]
     assert all(value >= 0.0 for value in values)
-    assert len(list(race_tables(races, "cpu"))) > 0  # every task has a unit
+    assert len(list(adjoints.tables(races, "cpu"))) > 0  # every task has a unit
     read = adjoints.verdicts(races, "cpu")
     assert all(verdict.is_met for verdict in read)
     assert bool(read) == (library != "jax")
@@ -63,7 +61,8 @@ def test_a_small_run_stores_every_contestant_of_every_task(library: str) -> None
 @pytest.mark.parametrize(("method", "steps"), [("rk4", 25), ("dopri5", 3), ("dopri8", 2)])
 @pytest.mark.parametrize("preset", theory.PRESETS)
 def test_a_gradient_evaluates_and_pulls_back_as_often_as_by_theory(preset: str, method: str, steps: int) -> None:
-    assert adjoints_torch.count(f"janode {preset}", method, steps) == theory.counts(preset, method, steps)
+    found = adjoints_torch.count(f"janode {preset}", method, steps, absent=adjoints.PEERS["torch"])
+    assert found == theory.counts(preset, method, steps)
 
 
 @functools.cache
@@ -140,19 +139,33 @@ def test_an_error_of_one_exact_preset_misses_the_target() -> None:
     assert (row.case.steps, row.value.median) == (8, 2e-12)
 
 
-def test_a_further_part_is_measured_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
+PLANNED = "rk4, 3000 bytes: states for 3 steps; graphs for 4"
 
-    extra = made("memory", "rk4", TINY, 2, "bytes", backprop=1.0)
-    part = SimpleNamespace(
-        races=lambda library, device, scale, absent: [extra], verdicts=lambda found, measure: [len(found)]
-    )
-    monkeypatch.setitem(sys.modules, "benchmarks.adjoints_part", part)  # type: ignore[misc]
-    monkeypatch.setattr(adjoints, "PARTS", ("adjoints_part",))
-    empty = adjoints.SCALES["smoke"]._replace(timed={"numpy": ()}, errors=())
-    found = list(adjoints.races("numpy", "cpu", empty, ()))
-    assert found == [extra]
-    assert adjoints.verdicts(found, "cpu") == [1]
+
+def planned(took: float, peak: float) -> list[Race]:
+    """A plan whose peak is foreseen at 2000 bytes, beside two presets of which the faster takes 2 s."""
+    return [
+        Race(Case("torch", SMALL.name, 7, PLANNED, "auto peak"), {
+            "janode auto": {"bytes": [peak]}, "predicted": {"bytes": [2000.0]},
+        }),
+        made("auto time", PLANNED, SMALL, 7, "cpu", auto=took, aca=2.0, symplectic=3.0),
+    ]  # fmt: skip
+
+
+def test_all_plans_stand_in_one_table() -> None:
+    (table,) = adjoints.tables(planned(2.5, 1900.0), "cpu")
+    where = f"{SMALL.name}, rk4, N = 7"
+    assert table.rows == [
+        (where, "3", "states for 3 steps; graphs for 4", "2", "2", "2.5e+03", "aca", "1.25"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("took", "peak", "expected"),
+    [(2.1, 1800.0, (True, True)), (2.3, 1800.0, (True, False)), (2.1, 1700.0, (False, True))],
+)
+def test_a_plan_is_judged_by_its_peak_and_its_time(took: float, peak: float, expected: tuple[bool, bool]) -> None:
+    assert tuple(verdict.is_met for verdict in adjoints.verdicts(planned(took, peak), "cpu")) == expected
 
 
 # Figures.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from ..detest import PROBLEMS
 from ..fields import SMALL, TINY, WIDE, Problem
 from ..measure import Case, Effort, Race, Spread, Thunk, race, ratio, spread
-from ..report import Verdict
+from ..report import Verdict, race_tables
 from ..work_precision import PAIRS, TOLERANCES, work_race
 
 TITLE = "Adaptive steps"
@@ -251,3 +252,14 @@ def _work(found: Sequence[Race]) -> list[Verdict]:
             value = ratio(pooled, mine, peer, kind)
             rows.append(Verdict(f"{mine} / {peer}: {text}", pooled.case, value, limit if kind == "work" else None))
     return rows
+
+
+tables = race_tables
+"""Every race stands in the tables of all suites."""
+
+
+def figures() -> dict[str, Callable[[Sequence[Race], Path], bool]]:
+    """The figures of this suite, by the end of their file's name."""
+    from ..adaptive_figures import work_precision
+
+    return {"work-precision": work_precision}

@@ -8,10 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import adjoints_auto
 from ..adjoints_theory import EXACT, PRESETS, counts
-from ..fields import SMALL, TINY, WIDE, Problem
+from ..fields import BROAD, SMALL, TINY, WIDE, Problem
 from ..measure import Effort, Race, Spread, ratio
-from ..report import Verdict
+from ..report import Table, Verdict, race_tables
 
 TITLE = "Adjoints"
 ABOUT = """Every preset of `adjoint=` with N equal steps on [0, 1]. The fields are networks of tanh layers, in float32;
@@ -43,9 +44,7 @@ LIBRARIES = ("torch", "jax", "numpy")
 PEERS = {"torch": ("torchdiffeq", "TorchDiffEqPack"), "jax": ("diffrax",), "numpy": ()}
 
 MAIN = SMALL
-HEADLINES = (SMALL.name, WIDE.name, TINY.name, "any", "Lotka-Volterra")
-BROAD = Problem((64, 16, 64), 512)
-"""A large state and a small network."""
+HEADLINES = (SMALL.name, WIDE.name, BROAD.name, TINY.name, "any", "Lotka-Volterra")
 
 Timed = tuple[Problem, str, int, Sequence[str]]
 REACHED = ("backprop", "stages", "symplectic", "revolve")
@@ -78,6 +77,7 @@ METHODS = ("rk4", "dopri5", "dopri8")
 _ERRORS = tuple((method, steps) for method in METHODS for steps in (4, 8, 16, 32, 64))
 _GRID = tuple((method, steps) for method in METHODS for steps in (10, 100))
 _REACH: tuple[Timed, ...] = ((SMALL, "rk4", 1000, REACHED),)
+_LONG: Timed = (WIDE, "rk4", 1000, ("backprop", "revolve"))
 _MEMORY: tuple[Timed, ...] = ((WIDE, "rk4", 100, KEPT), (WIDE, "rk4", 1000, KEPT))
 SCALES = {
     "full": Scale(
@@ -87,7 +87,7 @@ SCALES = {
                 *_all(WIDE, ("rk4", 50), ("dopri5", 10), ("dopri8", 10)),
                 *_all(BROAD, ("rk4", 100), ("dopri5", 50), ("dopri8", 20)),
                 *_REACH,
-                (WIDE, "rk4", 1000, ("backprop", "revolve")),
+                _LONG,
             ),
             "jax": (*_all(SMALL, ("rk4", 100), ("dopri5", 50), ("dopri8", 20)), *_all(WIDE, ("rk4", 20))),
             "numpy": (*_all(SMALL, ("rk4", 100), ("dopri5", 50), ("dopri8", 20)), *_all(BROAD, ("rk4", 100))),
@@ -106,7 +106,7 @@ SCALES = {
     ),
     "main": Scale(
         timed={
-            "torch": (*_all(SMALL, ("rk4", 50)), (WIDE, "rk4", 20, REACHED), *_REACH),
+            "torch": (*_all(SMALL, ("rk4", 50)), (WIDE, "rk4", 20, REACHED), *_REACH, _LONG),
             "jax": _all(SMALL, ("rk4", 50)),
             "numpy": _all(SMALL, ("rk4", 50)),
         },
@@ -136,15 +136,13 @@ SCALES = {
         effort=Effort(1, 1, 0.0),
     ),
 }
-PARTS: tuple[str, ...] = ("adjoints_auto",)
-"""Further modules of `benchmarks`, with `races(library, device, scale, absent)` and `verdicts(races, measure)`."""
 
 
 def races(library: str, device: str, scale: Scale, absent: Sequence[str]) -> Iterator[Race]:
     """Every race of one library; `absent` peers do not take part."""
     yield from import_module(f"benchmarks.adjoints_{library}").races(device, scale, absent)
-    for part in PARTS:
-        yield from import_module(f"benchmarks.{part}").races(library, device, scale, absent)
+    if library == "torch":
+        yield from adjoints_auto.races(device, scale)
 
 
 TIMES = {"stages": 1.5, "symplectic": 1.75, "revolve": 2.6}
@@ -160,9 +158,13 @@ def verdicts(found: Sequence[Race], measure: str) -> list[Verdict]:
     rows = []
     for read in (_times, _peaks, _growths, _counts, _errors):
         rows += read(found, measure)
-    for part in PARTS:
-        rows += import_module(f"benchmarks.{part}").verdicts(found, measure)
-    return rows
+    return [*rows, *adjoints_auto.verdicts(found, measure)]
+
+
+def tables(found: Sequence[Race], measure: str) -> Iterator[Table]:
+    """A table of all plans, behind those of the presets."""
+    yield from race_tables([one for one in found if one.case.task not in adjoints_auto.TASKS], measure)
+    yield from adjoints_auto.tables(found, measure)
 
 
 def _of(found: Sequence[Race], task: str) -> list[Race]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from janode.core.adjoint import RECOVERIES
@@ -11,7 +12,7 @@ from janode.core.adjoint import RECOVERIES
 from ..fields import SMALL, TINY, WIDE, Problem
 from ..imports import import_race
 from ..measure import Case, Effort, Race, Spread, Thunk, race, ratio, spread
-from ..report import Verdict
+from ..report import Verdict, race_tables
 
 TITLE = "Fixed steps"
 ABOUT = """The classical Runge-Kutta method with N equal steps on [0, 1]: 4 N evaluations of the field. The fields are
@@ -319,3 +320,12 @@ def _floors(found: Sequence[Race], measure: str) -> list[Verdict]:
                 value = spread([(plain * field + pulled * both) / peer for field, both, peer in rounds])
                 rows.append(Verdict(f"evaluations alone of {over} / {under}", one.case, value, None))
     return rows
+
+
+tables = race_tables
+"""Every race stands in the tables of all suites."""
+
+
+def figures() -> dict[str, Callable[[Sequence[Race], Path], bool]]:
+    """The figures of this suite, by the end of their file's name."""
+    return {}

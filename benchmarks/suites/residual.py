@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from janode.core.residual import adjoints_of
 
 from ..measure import Case, Effort, Race, Thunk, race, ratio
-from ..report import Verdict
+from ..report import Verdict, race_tables
 
 TITLE = "Residual stacks"
 ABOUT = """The gradient of the sum of a residual network's output with respect to its input and all weights, in float32:
@@ -149,3 +150,12 @@ def verdicts(found: Sequence[Race], measure: str) -> list[Verdict]:
                 value = ratio(one, way, PLAIN, "bytes" if task == "memory" else measure)
                 rows.append(Verdict(f"{way} / {PLAIN}", one.case, value, limit))
     return rows
+
+
+tables = race_tables
+"""Every race stands in the tables of all suites."""
+
+
+def figures() -> dict[str, Callable[[Sequence[Race], Path], bool]]:
+    """The figures of this suite, by the end of their file's name."""
+    return {}

@@ -1,4 +1,4 @@
-"""The figures made from stored results."""
+"""The figure of the suite `adaptive`, made from stored results."""
 
 from __future__ import annotations
 
