@@ -20,6 +20,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from .jax_problem import Problem
+from .jax_trees import is_traced
 
 MAX_PROGRAMS = 128
 _RULES = ("custom_jvp_call", "custom_vjp_call")
@@ -45,7 +46,7 @@ def _program(entry: _Entry) -> Callable[..., Any]:
 
 def program(problem: Problem, is_transformed: bool) -> Callable[..., Any]:
     """``problem.run``, compiled once for all equal problems; ``is_transformed`` if it may be differentiated."""
-    if isinstance(jnp.zeros(()), jax.core.Tracer):
+    if is_traced(jnp.zeros(())):
         return problem.run  # within a jit, which compiles it
     if problem.bar is not None:
         return jax.jit(problem.run)  # a program holds its bar

@@ -16,6 +16,8 @@ from janode.core.protocols import Array, Method, State
 from janode.core.smoothing import smooth
 from janode.core.tableaus import Tableau
 
+from .jax_trees import named_leaves
+
 __all__ = ["Diagnosis", "control_times", "diagnose_controls", "refine_controls", "sample_controls", "smooth_controls"]
 
 
@@ -119,9 +121,8 @@ def smooth_controls(controls: Any, times: Sequence[float], *, degree: int = 3) -
 
 def _flattened(where: str, controls: Any) -> tuple[State, list[str], Any]:
     """(leaves, how a user writes them, structure) of controls that are arrays."""
-    found, structure = jax.tree.flatten_with_path(controls)
-    paths = ["controls" + jax.tree_util.keystr(path) for path, _ in found]
-    leaves = tuple(jnp.asarray(leaf) for _, leaf in found)
+    found, structure, paths = named_leaves(controls, "controls")
+    leaves = tuple(map(jnp.asarray, found))
     check_parameters(where, leaves, jnp, paths)
     return leaves, paths, structure
 

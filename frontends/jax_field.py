@@ -13,6 +13,8 @@ from janode.core import arguments
 from janode.core.errors import InputError
 from janode.core.protocols import Array, Cotangent, State
 
+from .jax_trees import with_values
+
 
 class ClosedField(NamedTuple):
     """A field as a pure function of its arrays.
@@ -81,10 +83,7 @@ def close(
     def flat(t: Array, y: list[Array], values: list[Array], control: Any) -> Any:
         args = []
         if params is not None:
-            filled = list(leaves)
-            for place, value in zip(places, values, strict=True):
-                filled[place] = value
-            args.append(jax.tree.unflatten(params_tree, filled))
+            args.append(with_values(params_tree, leaves, places, values))
         if controls is not None:
             args.append(control)
         return field(t, jax.tree.unflatten(tree, y), *args)

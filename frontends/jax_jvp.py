@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ from janode.core.protocols import Array
 from janode.core.solution import Solution
 
 from .jax_refusals import FORWARD
+from .jax_solve import solve
+from .jax_trees import with_values
 
 
 def solve_jvp(
@@ -58,8 +61,6 @@ def solve_jvp(
         >>> bool(abs(ys_dot[-1, 0] + jnp.exp(-0.5)) < 1e-5)
         True
     """
-    from .jax import solve  # which exports this function
-
     for name in ("adjoint", "correction", "checkpoints"):
         if name in options:
             raise InputError(f"solve_jvp: {name} must not be given, for it is about gradients; got it. Leave it out.")
@@ -107,10 +108,4 @@ def _split(tree: Any, dot: Any, name: str) -> tuple[list[Array], list[Array], Ca
                 f"dtype {jnp.result_type(tangent)} for {leaf.shape} and {leaf.dtype}. Cast it, or give None for zero."
             )
 
-    def build(values: list[Array]) -> Any:
-        filled = list(leaves)
-        for place, value in zip(places, values, strict=True):
-            filled[place] = value
-        return jax.tree.unflatten(structure, filled)
-
-    return primals, tangents, build
+    return primals, tangents, partial(with_values, structure, leaves, places)

@@ -17,6 +17,7 @@ from janode.core.knots import Knots, Weights, check_knots, stop_at_knots
 from janode.core.protocols import Array, Method
 from janode.core.stepping import Stepping
 
+from .jax_trees import is_any_traced, named_leaves
 from .knots import KnotsField
 
 jax.tree_util.register_dataclass(Knots, data_fields=["values"], meta_fields=["times", "kind"])
@@ -33,13 +34,11 @@ def on_knots(
     like: Array,
 ) -> tuple[KnotsField, Any, Stepping]:
     """(field of (params, values), values, stepping that ends at the knots); stage times are those of ``like``."""
-    found, structure = jax.tree.flatten_with_path(knots.values)
-    paths = ["controls.values" + jax.tree_util.keystr(path) for path, _ in found]
-    given = tuple(leaf for _, leaf in found)
+    given, structure, paths = named_leaves(knots.values, "controls.values")
     check_knots("solve", knots, given, paths, sampling)
     leaves = tuple(map(jnp.asarray, given))
     arguments.check_parameters("solve", leaves, jnp, paths)
-    if not any(isinstance(t, jax.core.Tracer) for t in jax.tree.leaves(ts)):
+    if not is_any_traced(ts):
         # The solve rounds ts to JAX's default float: knots at the same times must stay there.
         known = arguments.read_times("solve", np.asarray(ts) if isinstance(ts, jax.Array) else ts)
         rounded = [np.asarray(times, jnp.result_type(float)).tolist() for times in (knots.times, known)]

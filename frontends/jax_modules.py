@@ -14,6 +14,7 @@ from janode.core.protocols import Array, Method
 from janode.core.tableaus import Tableau
 
 from .jax_controls import control_times, refine_controls
+from .jax_solve import solve
 
 Block = Callable[[Array, Any], Any]
 """A pytree that is called as block(t, y): a module of Equinox, or ``jax.tree_util.Partial(function, parameters)``."""
@@ -109,8 +110,6 @@ class ControlledODE:
 
     def __call__(self, y0: Any) -> Any:
         """The state at the last time: the pytree of y0."""
-        from .jax import solve  # which imports this module
-
         ts, method, steps, sampling, adjoint, correction = self._options
         ys = solve(
             self._plan,

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from janode.core.controllers import PIDController
 from janode.core.errors import InputError
 
+from .jax_solve import solve
+
 _MAX_STEPS = 2**16
 """Tries of a solve whose number of steps is not limited: what the buffer for the steps is made for."""
 _CHECKPOINTS = 2**8
@@ -61,8 +63,6 @@ def odeint(
         >>> bool(abs(jax.grad(loss)(0.5) + 2 * jnp.exp(-0.5)) < 1e-3)
         True
     """
-    from .jax import solve  # the module that exports this function
-
     if not callable(func):
         raise InputError(f"odeint: func must be callable as func(y, t, *args); got {type(func).__name__}. Give one.")
     num_times = len(t)

@@ -41,10 +41,10 @@ class Problem:
     steps: FixedSteps | AdaptiveSteps
     field: ClosedField
     clock: int
-    recovery: Recovery | None
     checks_times: bool
     layout: NodeLayout | None
-    correction: str
+    recovery: Recovery | None = None
+    correction: str = "none"
     bar: Bar | None = None
     is_forward: bool = False
     """Whether JAX differentiates in forward mode alone, so that no loop needs a known length."""

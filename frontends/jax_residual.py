@@ -22,6 +22,7 @@ from janode.core.residual import MEMORY_FREE, Stack, check_stack, find_scheme
 
 from .jax_field import ClosedField, JaxField, close
 from .jax_problem import _Wanted
+from .jax_trees import named_leaves
 
 WHERE = "residual_stack"
 
@@ -148,20 +149,10 @@ def _of_listed(sent: Any, has_ends: bool) -> tuple[State, ...]:
     return tuple(bars)
 
 
-def _state(x: Any) -> tuple[State, Any, list[str]]:
-    found, tree = jax.tree.flatten_with_path(x)
-    paths = ["x" + jax.tree_util.keystr(path) for path, _ in found]
-    state = tuple([jnp.asarray(leaf) for _, leaf in found])
-    if not state:
-        raise InputError(f"{WHERE}: x must have at least one array; got none. Give the input of the first block.")
-    arguments.check_parameters(WHERE, state, jnp, paths)
-    return state, tree, paths
-
-
-def _params(params: Any) -> tuple[State, Any, list[str]]:
-    found, tree = jax.tree.flatten_with_path(params)
-    paths = ["params" + jax.tree_util.keystr(path) for path, _ in found]
-    leaves = tuple([jnp.asarray(leaf) for _, leaf in found])
+def _arrays(given: Any, name: str) -> tuple[State, Any, list[str]]:
+    """(leaves as arrays, structure, path of each leaf) of an argument that has a gradient."""
+    found, tree, paths = named_leaves(given, name)
+    leaves = tuple(map(jnp.asarray, found))
     arguments.check_parameters(WHERE, leaves, jnp, paths)
     return leaves, tree, paths
 
@@ -236,7 +227,9 @@ def _program(
     block: Any, params: Any, x: Any, extra: Any, scheme: str, adjoint: str, step: float | None
 ) -> tuple[_Program, tuple[Any, ...], Any]:
     """(the program, its arrays, the structure of x)."""
-    state, tree, paths = _state(x)
+    state, tree, paths = _arrays(x, "x")
+    if not state:
+        raise InputError(f"{WHERE}: x must have at least one array; got none. Give the input of the first block.")
     is_listed = isinstance(params, list)
     if isinstance(block, list) and not (is_listed and len(block) == len(params)):
         got = f"{len(params)} entries" if is_listed else "stacked params"
@@ -244,7 +237,7 @@ def _program(
             f"{WHERE}: a list of {len(block)} blocks must come with a list of as many params; got {got}. Give one "
             "entry for each block, None for one without parameters."
         )
-    leaves, _, params_paths = _params(params)
+    leaves, _, params_paths = _arrays(params, "params")
     count = len(params) if is_listed else _depth(leaves, params_paths)
     h = check_stack(WHERE, count, scheme, adjoint, step)
 

@@ -36,6 +36,68 @@ class ClosedEvents:
         return Watch(values, self.directions, self.samples)
 
 
+@dataclass(frozen=True)
+class Taps:
+    """What one solve reads from inside its steps."""
+
+    events: tuple[Event, ...]
+    is_dense: bool
+    tree: Any
+    """The structure of the state."""
+    args: Sequence[Any]
+    """What the field takes after t and y."""
+    clock: int
+
+    def closed_events(self, state: State) -> tuple[ClosedEvents | None, Sequence[Array]]:
+        """(events closed over nothing, their constants, without gradient)."""
+        if not self.events:
+            return None, ()
+        t = jax.ShapeDtypeStruct((), state[self.clock].real.dtype)
+        closed = jax.make_jaxpr(self._values)(t, state)
+        directions, samples = tuple(e.direction for e in self.events), max(e.samples for e in self.events)
+        constants = jax.lax.stop_gradient([jnp.asarray(constant) for constant in closed.consts])
+        return ClosedEvents(closed.jaxpr, directions, samples), constants
+
+    def _values(self, t: Array, y: State) -> list[Array]:
+        """The values of all events."""
+        return [_value(event, t, jax.tree.unflatten(self.tree, y), self.args) for event in self.events]
+
+    def result(self, report: Report, times: Array) -> EventResult[Any] | None:
+        """The event that ended the solve; its time and state are functions of all that the solve depends on.
+
+        The time follows from fn(t, y(t)) = 0: dt = -(change of fn with the time held fixed) / (d fn / dt).
+        """
+        if not self.events:
+            return None
+        happened: Happened = report.event
+        found = happened.index >= 0
+        t = jnp.where(found, happened.time, times[0])
+        y = tuple(jnp.where(found, leaf, last) for leaf, last in zip(happened.y, report.last, strict=True))
+        slope = tuple(jnp.where(found, leaf, 0.0) for leaf in happened.slope)
+
+        def value(t: Array, y: State) -> Array:
+            values = self._values(t.astype(y[self.clock].real.dtype), y)
+            return jnp.take(jnp.stack(values), jnp.clip(happened.index, 0))
+
+        fixed = jax.lax.stop_gradient((t, y, slope))
+        _, rate = jax.jvp(value, fixed[:2], (jnp.ones_like(t), fixed[2]))
+        rate = jax.lax.stop_gradient(jnp.where(found, rate, 1.0))
+        shift = _shift(value(t, y), rate)
+        missing = jnp.where(found, 0.0, jnp.nan)
+        moved = [
+            leaf + k * shift.astype(k.real.dtype) + missing.astype(k.real.dtype)
+            for leaf, k in zip(y, slope, strict=True)
+        ]
+        return EventResult(happened.index, t + shift.astype(t.dtype) + missing, jax.tree.unflatten(self.tree, moved))
+
+    def interpolant(self, ops: Backend, method: Any, report: Report, times: Array) -> ContinuousSolution | None:
+        """The solution as a function of time."""
+        if not self.is_dense:
+            return None
+        end = report.time if report.event is None else jnp.where(report.event.index < 0, report.time, report.event.time)
+        return ContinuousSolution(ops, ContinuousRungeKutta(method.tableau), self.tree, report.dense, times[0], end)
+
+
 def _value(event: Event, t: Array, y: Any, args: Sequence[Any]) -> Array:
     value = jnp.asarray(event.fn(t, y, *args))
     if value.size != 1 or jnp.iscomplexobj(value):
@@ -44,49 +106,6 @@ def _value(event: Event, t: Array, y: Any, args: Sequence[Any]) -> Array:
             "several events as a list."
         )
     return value.reshape(())
-
-
-def close_events(
-    events: Sequence[Event], times: Array, state: State, tree: Any, args: Sequence[Any], clock: int
-) -> tuple[ClosedEvents, Sequence[Array]]:
-    """(events closed over nothing, their constants, without gradient)."""
-
-    def flat(t: Array, *y: Array) -> list[Array]:
-        return [_value(event, t, jax.tree.unflatten(tree, y), args) for event in events]
-
-    t = jax.ShapeDtypeStruct((), state[clock].real.dtype)
-    closed = jax.make_jaxpr(flat)(t, *state)
-    watched = ClosedEvents(closed.jaxpr, tuple(e.direction for e in events), max(e.samples for e in events))
-    return watched, jax.lax.stop_gradient([jnp.asarray(constant) for constant in closed.consts])
-
-
-def event_result(
-    events: Sequence[Event], report: Report, times: Array, tree: Any, args: Sequence[Any], clock: int
-) -> EventResult[Any]:
-    """The event that ended the solve; its time and state are functions of all that the solve depends on.
-
-    The time follows from fn(t, y(t)) = 0: dt = -(change of fn with the time held fixed) / (d fn / dt).
-    """
-    happened: Happened = report.event
-    found = happened.index >= 0
-    t = jnp.where(found, happened.time, times[0])
-    y = tuple(jnp.where(found, leaf, last) for leaf, last in zip(happened.y, report.last, strict=True))
-    slope = tuple(jnp.where(found, leaf, 0.0) for leaf in happened.slope)
-
-    def value(t: Array, y: State) -> Array:
-        time = t.astype(y[clock].real.dtype)
-        values = [_value(event, time, jax.tree.unflatten(tree, y), args) for event in events]
-        return jnp.take(jnp.stack(values), jnp.clip(happened.index, 0))
-
-    fixed = jax.lax.stop_gradient((t, y, slope))
-    _, rate = jax.jvp(value, fixed[:2], (jnp.ones_like(t), fixed[2]))
-    rate = jax.lax.stop_gradient(jnp.where(found, rate, 1.0))
-    shift = _shift(value(t, y), rate)
-    missing = jnp.where(found, 0.0, jnp.nan)
-    moved = [
-        leaf + k * shift.astype(k.real.dtype) + missing.astype(k.real.dtype) for leaf, k in zip(y, slope, strict=True)
-    ]
-    return EventResult(happened.index, t + shift.astype(t.dtype) + missing, jax.tree.unflatten(tree, moved))
 
 
 @jax.custom_jvp
