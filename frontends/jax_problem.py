@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from janode.core.adaptive import AdaptiveSweep
 from janode.core.adaptive_replay import replay
@@ -21,15 +20,11 @@ from janode.core.recovery import Kept
 from janode.core.solution import BAD_TIMES, Report
 from janode.core.sweep import Sweep
 
+from .jax_cotangents import Wanted, filled, in_places, values
 from .jax_field import ClosedField, JaxField
 from .jax_refusals import is_differentiated, once
 from .jax_steps import AdaptiveSteps, FixedSteps
 from .progress import Bar
-
-
-@jax.tree_util.register_static
-class _Wanted(tuple[Any, ...]):
-    """Which cotangents are wanted: (of ts, of each leaf of theta). Static, so that residuals can carry it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,28 +122,22 @@ class Problem:
         apply = jax.custom_vjp(self._forward)
 
         def fwd(*primals: Any) -> tuple[Any, Any]:
-            values = jax.tree.map(lambda leaf: leaf.value, primals, is_leaf=lambda leaf: hasattr(leaf, "perturbed"))
-            wanted = _Wanted((primals[0].perturbed, *(leaf.perturbed for leaf in primals[2])))
-            ts, y0, theta, constants, controls, arrays = values
+            wanted = Wanted.of((primals[0], *primals[2]))
+            ts, y0, theta, constants, controls, arrays = given = values(primals)
             sweep = self.sweep(ts, theta, constants, controls, arrays, wanted[0], wanted[1:])
             outputs, tape = recovery.forward(sweep, y0)
             is_read = find_correction("solve", self.correction, sweep).reads_outputs
-            return _reported(sweep, outputs), (wanted, values, tape, outputs if is_read else None)
+            return _reported(sweep, outputs), (wanted, given, tape, outputs if is_read else None)
 
         def bwd(residuals: Any, outputs_bar: Any) -> tuple[Any, ...]:
             wanted, (ts, y0, theta, constants, controls, arrays), tape, outputs = residuals
             ys_bar, report_bar = outputs_bar
-            bars = _filled(ys_bar)
-            event_bar = None if report_bar.event is None else _filled(report_bar.event.y)
-            dense_bar = None if report_bar.dense is None else _filled(report_bar.dense)
+            event_bar = None if report_bar.event is None else filled(report_bar.event.y)
+            dense_bar = None if report_bar.dense is None else filled(report_bar.dense)
             sweep = self.sweep(ts, theta, constants, controls, arrays, wanted[0], wanted[1:])
-            backward = Backward(sweep, recovery, y0, tape, bars, event_bar, dense_bar, outputs)
+            backward = Backward(sweep, recovery, y0, tape, filled(ys_bar), event_bar, dense_bar, outputs)
             gradient = pull_back(backward, find_correction("solve", self.correction, sweep))
-            totals = iter(gradient.theta)
-            theta_bar = tuple(
-                next(totals).astype(leaf.dtype) if is_wanted else None
-                for leaf, is_wanted in zip(theta, wanted[1:], strict=True)
-            )
+            theta_bar = in_places(gradient.theta, wanted[1:], theta)
             ts_bar = None if gradient.ts is None else gradient.ts[0].astype(ts.dtype)
             found = ts_bar, gradient.y0, theta_bar, None, gradient.controls, None
             return found if is_differentiated(recovery, self.correction) else once(found)
@@ -161,12 +150,3 @@ def _reported(sweep: Sweep, outputs: Any) -> tuple[State, Report]:
     """(states at all ts, the rest of the report)."""
     report = sweep.report(outputs)
     return report.rows, report._replace(rows=None)
-
-
-def _filled(bars: Any) -> Any:
-    """The cotangents with zeros for symbolic ones."""
-    return jax.tree.map(
-        lambda bar: jnp.zeros(bar.shape, bar.dtype) if isinstance(bar, SymbolicZero) else bar,
-        bars,
-        is_leaf=lambda bar: isinstance(bar, SymbolicZero),
-    )

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from janode.backends.eager import EagerBackend
 from janode.backends.jax import JaxBackend
@@ -20,8 +19,8 @@ from janode.core.protocols import Array, Linearization, State
 from janode.core.records import Carries, Nothing
 from janode.core.residual import MEMORY_FREE, Stack, check_stack, find_scheme
 
+from .jax_cotangents import Wanted, filled, in_places, values
 from .jax_field import ClosedField, JaxField, close
-from .jax_problem import _Wanted
 from .jax_trees import named_leaves
 
 WHERE = "residual_stack"
@@ -99,9 +98,8 @@ class _Program:
         apply = jax.custom_vjp(self.run)
 
         def fwd(*primals: Any) -> tuple[State, Any]:
-            values = jax.tree.map(lambda leaf: leaf.value, primals, is_leaf=lambda leaf: hasattr(leaf, "perturbed"))
-            wanted = _Wanted(leaf.perturbed for leaf in primals[1])
-            x, *others = values
+            wanted = Wanted.of(primals[1])
+            x, *others = values(primals)
             stack = self.stack(*others)
             record: Any = Nothing() if self.adjoint in MEMORY_FREE else Carries()
             last, records = stack.forward(x, record)
@@ -110,19 +108,14 @@ class _Program:
 
         def bwd(residuals: Any, bars: Any) -> tuple[Any, ...]:
             wanted, (shared, constants, params), tape = residuals
-            x_bar = tuple(jnp.zeros(bar.shape, bar.dtype) if isinstance(bar, SymbolicZero) else bar for bar in bars)
             stack = self.stack(shared, constants, params, wanted)
             some = tuple(leaf for is_wanted, leaf in zip(wanted, shared, strict=True) if is_wanted)
-            start = stack.start_bars(x_bar, some)
+            start = stack.start_bars(filled(bars), some)
             if self.adjoint in MEMORY_FREE:
                 _, found, sent = stack.pull_from_last(self.adjoint, tape, start)
             else:
                 found, sent = stack.pull_kept(tape, start)
-            totals = iter(found.shared)
-            shared_bar = tuple(
-                next(totals).astype(leaf.dtype) if is_wanted else None
-                for is_wanted, leaf in zip(wanted, shared, strict=True)
-            )
+            shared_bar = in_places(found.shared, wanted, shared)
             params_bar = _of_listed(sent, self.has_ends) if self.is_listed else _of_stacked(sent, self.has_ends)
             return stack.method.start_vjp(found.carry), shared_bar, None, params_bar
 
