@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from janode.core import arguments
-from janode.core.errors import InputError
 from janode.core.knots import Knots, Weights, combined, spread
 from janode.core.protocols import Array
 
 from .knots import KnotsField
-from .manual_field import pushed
+from .manual_field import check_count, pushed
 from .trees import Tree
 
 
@@ -41,13 +40,7 @@ class ManualKnotsField(KnotsField):
         args = self.args(weights, both)
         own: Any = self.field
         bars = own.linearize(t, y, *args)[1](f_bar) if hasattr(own, "linearize") else own.vjp(t, y, *args, f_bar)
-        expected = 2 + len(args)
-        if not isinstance(bars, tuple) or len(bars) != expected:
-            got = f"{len(bars)} entries" if isinstance(bars, tuple) else type(bars).__name__
-            raise InputError(
-                f"solve_vjp: the field's vjp must return a tuple of {expected} cotangents, one for each argument of "
-                f"fn; got {got}. Return None for a cotangent that is zero."
-            )
+        check_count("solve_vjp", bars, 2 + len(args))
         t_bar, rates = bars[0], self.weights.derivative(t)
         values_bar: list[Any] = []
         matched, leaves = self.values.match("solve_vjp", bars[-1], "control_bar"), self.flatten(both[1])[0]

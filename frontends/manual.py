@@ -6,95 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from janode.backends.registry import array_backend
-from janode.core import arguments
-from janode.core.adjoint import Backward, find_adjoint, pull_back
+from janode.core.adjoint import find_adjoint
 from janode.core.auto import read_auto
-from janode.core.backsolve import report_estimate
 from janode.core.controllers import PIDController
 from janode.core.errors import InputError
-from janode.core.failures import check_start, raise_failure
-from janode.core.knots import Knots, check_knots, stop_at_knots
+from janode.core.knots import Knots
 from janode.core.methods import find_method
 from janode.core.protocols import Array, Method, Recovery
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
-from janode.core.solution import Gradients, Report, Solution, Stats
-from janode.core.stepped_back import report
-from janode.core.stepping import Stepping, make_sweep, with_controls
-from janode.core.sweep import Sweep
+from janode.core.solution import Gradients, Solution, Stats
+from janode.core.stepping import Stepping
 from janode.core.tableaus import Tableau
 
-from .knots_manual import on_knots
-from .manual_field import Field, ManualField
-from .manual_taps import Taps
-from .progress import shown
-from .trees import Tree
-
-
-def _prepare(
-    where: str,
-    field: Any,
-    y0: Any,
-    ts: Sequence[float] | Array,
-    params: Any,
-    controls: Any,
-    sampling: str,
-    method: str | Tableau | Method,
-    stepping: Stepping,
-    on_failure: str,
-) -> tuple[Sweep, ManualField, Taps]:
-    """Check every argument and put the solve together; no field evaluation yet."""
-    arguments.check_field(where, field)
-    arguments.check_on_failure(where, on_failure)
-    state, tree = Tree(y0, "y0"), Tree(params, "params")
-    has_knots = isinstance(controls, Knots)
-    control_tree = Tree(controls.values, "controls.values") if has_knots else Tree(controls, "controls")
-    leaves = state.leaves + tree.leaves + control_tree.leaves
-    paths = state.paths + tree.paths + control_tree.paths
-    xp = arguments.find_namespace(where, leaves, paths) if state.leaves else None
-    arguments.check_state(where, state.leaves, xp, state.paths)
-    arguments.check_parameters(where, leaves[len(state.leaves) :], xp, paths[len(state.leaves) :])
-    arguments.check_devices(where, leaves, paths)
-    times = arguments.read_times(where, ts)
-    chosen, backend = find_method(method), array_backend(xp)
-    clock = arguments.widest(state.leaves, xp)
-    taps = Taps(where, stepping.event, stepping.dense, state, tree)
-    if has_knots:
-        check_knots(where, controls, control_tree.leaves, control_tree.paths, sampling)
-        stepping = stop_at_knots(where, controls, stepping, chosen, times)
-        field = on_knots(field, controls, control_tree, params is not None, backend, state.leaves[clock])
-        tree, control_tree, controls = Tree((params, controls.values), "params"), Tree(None, "controls"), None
-    manual = ManualField(where, field, state, tree, control_tree, backend.zeros)
-    check_start(where, backend, state.leaves)
-    sweep = make_sweep(where, stepping, backend, chosen, manual, times, tree.leaves, clock, state, xp, taps.all())
-    if controls is not None:
-        sweep = with_controls(where, sweep, sampling, control_tree.leaves, control_tree.paths)
-    return sweep, manual, taps
-
-
-def _run(
-    where: str,
-    sweep: Sweep,
-    field: ManualField,
-    taps: Taps,
-    ts: Any,
-    recovery: Recovery,
-    on_failure: str,
-    progress: bool,
-) -> tuple[Solution[Any], Any, Report]:
-    with shown(progress, sweep) as watched:
-        outputs, tape = recovery.forward(watched, field.state.leaves)
-    report = sweep.report(outputs)
-    field.stats.count(report)
-    ys = field.state.build(sweep.backend.stack(report.rows))
-    solution: Solution[Any] = Solution(ts, ys, field.stats, report.status)
-    if solution.status and on_failure == "raise":
-        raise_failure(where, sweep, report, solution, field.state.build)
-    solution.event, solution.interpolant = taps.result(report), taps.interpolant(sweep, report)
-    return solution, tape, report
+from .manual_field import Field
+from .manual_problem import pose
 
 
 def solve(
@@ -183,8 +112,8 @@ def solve(
     stepping = Stepping(
         steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, progress=progress
     )
-    prepared = _prepare("solve", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
-    return _run("solve", *prepared, ts, Kept(Nothing()), on_failure, progress)[0]
+    problem = pose("solve", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
+    return problem.run(Kept(Nothing()))[0]
 
 
 def solve_vjp(
@@ -271,57 +200,29 @@ def solve_vjp(
     stepping = Stepping(
         steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, progress=progress
     )
-    sweep, manual, taps = _prepare("solve_vjp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
-    from janode.core.corrected import find_correction  # a solve without gradient does without
+    problem = pose("solve_vjp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
+    from janode.core.corrected import find_correction  # a solve without gradient does without these
 
-    corrected = find_correction("solve_vjp", correction, sweep)
+    from .manual_pullback import Pullback
+
+    corrected = find_correction("solve_vjp", correction, problem.sweep)
     plan = None
     if auto is not None and not check_recompute:
         from .manual_plan import make_plan
 
-        plan = make_plan(auto, sweep, manual)
+        plan = make_plan(auto, problem.sweep, problem.field)
         recovery = plan.recovery or recovery
-    again = sweep
+    again = problem.sweep
     if check_recompute:
         from janode.core.recheck import check_rechecked, compared, recorded
 
         check_rechecked("solve_vjp", name)
-        sweep = recorded("solve_vjp", sweep, manual.state.paths)
-        again = compared(sweep)
-    solution, tape, forward = _run("solve_vjp", sweep, manual, taps, ts, recovery, on_failure, progress)
+        problem = replace(problem, sweep=recorded("solve_vjp", problem.sweep, problem.field.state.paths))
+        again = compared(problem.sweep)
+    solution, tape, report = problem.run(recovery)
     solution.plan = plan
-
-    def pullback(ys_bar: Any, event_bar: Any = None, dense_bar: Any = None) -> Gradients[Any]:
-        """The cotangents of y0, params, ts and controls for those of the states at all ts, of the event, of the rest.
-
-        ``event_bar`` is (t_bar, y_bar) for the event's time and state, ``dense_bar`` what ``interpolant.vjp`` gives.
-        """
-        bars = manual.state.match("pullback", ys_bar, "ys_bar")
-        ys = manual.state.flatten(solution.ys)[0]
-        arguments.check_cotangents("pullback", "ys_bar", bars, ys, manual.state.paths)
-        event_y_bar, event_params_bar = None, (None,) * len(manual.params.leaves)
-        if event_bar is not None:
-            event_y_bar, bars_of_event = taps.pull_event(sweep, forward.event, event_bar, sweep.theta)
-            event_params_bar = (*bars_of_event, *event_params_bar[len(bars_of_event) :])
-        y0 = manual.state.leaves
-        backward = Backward(
-            again, recovery, y0, tape, manual.filled(bars, ys), event_y_bar, dense_bar, again.backend.unstack(tuple(ys))
-        )
-        gradient = pull_back(backward, corrected)
-        report(solution.stats, gradient.error)
-        report_estimate(solution.stats, gradient.estimate)
-        xp = sweep.backend.xp
-        cast = tuple(
-            xp.astype(bar, leaf.dtype, copy=False)
-            for bar, leaf in zip(sweep.backend.accumulate(gradient.theta, event_params_bar), sweep.theta, strict=True)
-        )
-        assert gradient.ts is not None
-        y0_bar, found = manual.state.build(gradient.y0), manual.params.build(cast)
-        if isinstance(controls, Knots):
-            return Gradients(y0_bar, found[0], gradient.ts[0], found[1])
-        return Gradients(y0_bar, found, gradient.ts[0], manual.controls.build(gradient.controls))
-
-    return solution, pullback
+    has_knots = isinstance(controls, Knots)
+    return solution, Pullback(problem, again, recovery, corrected, has_knots, solution, tape, report)
 
 
 __all__ = ["Field", "Gradients", "Solution", "Stats", "solve", "solve_vjp"]

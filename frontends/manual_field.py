@@ -51,6 +51,16 @@ def pushed(field: Any, point: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     return field(*point), field.jvp(*point, *tangents)
 
 
+def check_count(where: str, bars: Any, expected: int) -> None:
+    """Refuse what a user's vjp returned unless it is a tuple of as many cotangents."""
+    if not isinstance(bars, tuple) or len(bars) != expected:
+        got = f"{len(bars)} entries" if isinstance(bars, tuple) else type(bars).__name__
+        raise InputError(
+            f"{where}: the field's vjp must return a tuple of {expected} cotangents, one for each argument of "
+            f"fn; got {got}. Return None for a cotangent that is zero."
+        )
+
+
 class _Pullback:
     """A field at one point, differentiated by the user's vjp; its value is computed once, if asked for."""
 
@@ -158,13 +168,7 @@ class ManualField:
     def cotangents(self, bars: Any, t: Array, y: State, theta: State) -> tuple[Array | None, State, Cotangent]:
         """What a vjp of the user returned, checked, as leaves."""
         self.stats.num_vjps += 1
-        expected = 2 + len(self.parts)
-        if not isinstance(bars, tuple) or len(bars) != expected:
-            got = f"{len(bars)} entries" if isinstance(bars, tuple) else type(bars).__name__
-            raise InputError(
-                f"{self.where}: the field's vjp must return a tuple of {expected} cotangents, one for each argument of "
-                f"fn; got {got}. Return None for a cotangent that is zero."
-            )
+        check_count(self.where, bars, 2 + len(self.parts))
         y_bar = self.state.match(self.where, bars[1], "y_bar")
         theta_bar: Cotangent = ()
         for (part, leaves), bar in zip(self.divided(theta), bars[2:], strict=True):

@@ -16,7 +16,7 @@ from janode.core.stepping import Stepping
 from janode.core.tableaus import Tableau
 from janode.core.tangent import Direction, Tangent
 
-from .manual import _prepare, _run
+from .manual_problem import pose
 from .trees import Tree
 
 _FIX = "Give one tangent for each array, or None for zero."
@@ -88,8 +88,8 @@ def solve_jvp(
             "network of janode.core.layers."
         )
     stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, progress=progress)
-    prepared = _prepare("solve_jvp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
-    sweep, manual, _ = prepared
+    problem = pose("solve_jvp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
+    sweep, manual = problem.sweep, problem.field
     if isinstance(controls, Knots):
         theta = _tangent(sweep, Tree(params, "params"), params_dot, "params_dot")
         theta += _tangent(sweep, Tree(controls.values, "controls.values"), controls_dot, "controls_dot")
@@ -99,7 +99,7 @@ def solve_jvp(
         nodes = _tangent(sweep, manual.controls, controls_dot, "controls_dot")
     y0_dot = _tangent(sweep, manual.state, y0_dot, "y0_dot")
     direction = Direction(y0_dot, theta, _speeds(ts_dot, sweep.num_times), nodes)
-    solution, rows, _ = _run("solve_jvp", *prepared, ts, Tangent(direction), on_failure, progress)  # type: ignore
+    solution, rows, _ = problem.run(Tangent(direction))  # type: ignore
     return solution, manual.state.build(sweep.backend.stack(rows))
 
 

@@ -17,7 +17,8 @@ from janode.core.records import Carries, Nothing
 from janode.core.recovery import Kept
 from janode.core.stepping import Stepping
 
-from .manual import Field, _prepare, _run, solve_vjp
+from .manual import Field, solve_vjp
+from .manual_problem import pose
 
 METHODS = {"RK45": "dopri5", "RK23": "bosh3", "DOP853": "dopri8"}
 IMPLICIT = ("Radau", "BDF", "LSODA")
@@ -133,17 +134,19 @@ def solve_ivp(
         return np.asarray(f, dtype=y.dtype).reshape(y.shape if vectorized else np.shape(f))
 
     stepping = replace(stepping, dense=bool(dense_output))
-    sweep, manual, taps = _prepare(where, field, state, ts, None, None, "nodes", name, stepping, "return")
+    problem = pose(where, field, state, ts, None, None, "nodes", name, stepping, "return")
     crossings = None if events is None else _crossings(where, events, extra)
     if crossings is not None:
-        sweep = replace(sweep, taps=(crossings, *sweep.taps))  # type: ignore[call-arg, attr-defined]
+        sweep: Any = problem.sweep
+        problem = replace(problem, sweep=replace(sweep, taps=(crossings, *sweep.taps)))
     recovery = Kept(Nothing() if rows is not None else Carries())
-    solution, tape, report = _run(where, sweep, manual, taps, ts, recovery, "return", progress=False)
+    solution, tape, report = problem.run(recovery)
     event = solution.event
     end, last = (report.time, report.last[0]) if event is None else (event.t, event.y)
     if rows is None:
         steps = tape.steps[: tape.num_steps]
-        t = np.array([*[sweep.grid.known[step.segment] + step.offset for step in steps], end])  # type: ignore[attr-defined]
+        known = problem.sweep.grid.known  # type: ignore[attr-defined]
+        t = np.array([*[known[step.segment] + step.offset for step in steps], end])
         y = np.stack([*[carry[0][0] for carry in tape.kept[: tape.num_steps]], last], axis=-1)
     else:
         rows = [row for row in rows if abs(ts[row] - ts[0]) <= abs(end - ts[0])]
