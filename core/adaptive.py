@@ -11,46 +11,21 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from .adaptive_back import Accepted, retreat
 from .continuous import ContinuousRungeKutta, Trial
-from .controllers import NO_MEMORY, Memory, PIDController, Tolerances, first_step, larger, smaller
+from .controllers import NO_MEMORY, PIDController, Tolerances, first_step, larger, smaller
 from .grids import AcceptedStep, Stops
 from .protocols import Array, Carry, Moment, Phase, Record, State, Time
 from .solution import MAX_STEPS, NON_FINITE, STEP_UNDERFLOW, SUCCESS, Report
 from .sweep import Bars, Sweep
 from .taps import Reading, Tap
 from .thinning import Thinning
+from .walk import RUNNING, Tried, Walk
 
-RUNNING = -1
 _STRETCH = 1.01
 """A step that would end this close to a stop ends there."""
-
-
-class Walk(NamedTuple):
-    """How far the solve has come, and what it keeps."""
-
-    status: Any
-    num_accepted: Any
-    num_tried: Any
-    segment: Any
-    offset: Time
-    """The time since the stop ``segment``."""
-    size: Time
-    """The proposed magnitude of the next step."""
-    memory: Memory
-    may_grow: Any
-    carry: Carry
-    first: tuple[State, Any]
-    """The field at the start of the next step, and what is kept of its evaluation."""
-    rows: Any
-    """Buffer: the states at all ts; NaN where the solve has not come to."""
-    taps: tuple[Any, ...]
-    steps: Any
-    """Buffer: the accepted steps."""
-    kept: Any
-    """Buffer: the records of the steps that are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +180,8 @@ class AdaptiveSweep(Sweep):
             self.observe(t, h, self.method.output(trial.carry), is_accepted)
         walk = walk._replace(num_tried=ops.choose(is_running, lambda: walk.num_tried + 1, lambda: walk.num_tried))
         if ops.may(is_accepted):
-            walk = self._accepted(record, walk, step, moment, trial, evaluations, error, is_accepted, is_short)
+            tried = Tried(step, is_short, moment, trial, evaluations, error)
+            walk = self._accepted(record, walk, tried, is_accepted)
         is_rejected = is_running & (is_accepted ^ True)
         if ops.may(is_rejected):
             size = abs(h) * control.shrunk(ops, error, self._error_order)
@@ -259,43 +235,21 @@ class AdaptiveSweep(Sweep):
             return done.value, evaluations
         raise AssertionError("a step asked for more field values than its stepper has stages")
 
-    def _accepted(
-        self,
-        record: Record,
-        walk: Walk,
-        step: AcceptedStep,
-        moment: Moment,
-        trial: Trial,
-        evaluations: list[Any],
-        error: Any,
-        where: Any,
-        is_short: Any,
-    ) -> Walk:
+    def _accepted(self, record: Record, walk: Walk, tried: Tried, where: Any) -> Walk:
         """The walk after an accepted step, where it is one."""
-        ops, stops, pair = self.backend, self.grid, self.pair
-        y, y_next = self.method.output(walk.carry), self.method.output(trial.carry)
+        ops, stops, step = self.backend, self.grid, tried.step
+        y_next = self.method.output(tried.trial.carry)
         end = stops.known[step.segment] + step.offset + step.h
         segment = step.segment + ops.choose(step.is_end, lambda: 1, lambda: 0)
-        is_done = where & (segment == self.grid.num_stops - 1)
+        is_done = where & (segment == stops.num_stops - 1)
         is_read: Any = False
         for tap, state in zip(self.taps, walk.taps, strict=True):
             is_read = is_read | tap.wants(self, state, end)
-        slopes = list(trial.slopes)
-        if pair.end < len(slopes):
-            last = slopes[pair.end], evaluations[pair.end]
-        elif ops.may((is_done ^ True) | is_read):
-            last = record.evaluate(self, moment.times[pair.end], y_next, moment.thetas[pair.end])
-            slopes.append(last[0])
-            evaluations = [*evaluations, last[1]]
-        else:
-            last = walk.first
+        last, slopes, evaluations = self._at_end(record, walk, tried, is_done, is_read)
         stops_here: Any = False
         if ops.may(is_read):
-            requests = pair.extension(ops, y, slopes, moment.h)
-            extended, more = self._evaluated(record, requests, moment, range(len(slopes), len(pair.c)))
+            walk, stops_here, more = self._read(record, walk, tried, slopes, end, where)
             evaluations = evaluations + more
-            reading = Reading(walk.num_accepted, step, *self.grid.place(ops, step), end, False, y, extended, y_next)
-            walk, stops_here = self._read(walk, reading, where)
             is_done = is_done | stops_here
         if stops.has_jumps:
             last = self._beyond_jump(record, last, segment, y_next, where & step.is_end & (is_done ^ True))
@@ -307,6 +261,39 @@ class AdaptiveSweep(Sweep):
             steps=ops.put(walk.steps, walk.num_accepted, step._replace(row=row, is_read=is_read), where=where),
             kept=self._kept(walk.kept, walk.num_accepted, kept, where),
         )
+        return self._moved_on(walk, tried, segment, last, is_done, where)
+
+    def _at_end(
+        self, record: Record, walk: Walk, tried: Tried, is_done: Any, is_read: Any
+    ) -> tuple[Any, list[State], list[Any]]:
+        """(the field at the end, evaluated if somebody needs it, and all slopes, and what is kept of evaluations)."""
+        pair, moment, slopes, evaluations = self.pair, tried.moment, list(tried.trial.slopes), tried.evaluations
+        if pair.end < len(slopes):
+            return (slopes[pair.end], evaluations[pair.end]), slopes, evaluations
+        if not self.backend.may((is_done ^ True) | is_read):
+            return walk.first, slopes, evaluations
+        y_next = self.method.output(tried.trial.carry)
+        last = record.evaluate(self, moment.times[pair.end], y_next, moment.thetas[pair.end])
+        return last, [*slopes, last[0]], [*evaluations, last[1]]
+
+    def _read(
+        self, record: Record, walk: Walk, tried: Tried, slopes: list[State], end: Time, where: Any
+    ) -> tuple[Walk, Any, list[Any]]:
+        """(the walk with what taps read from the step, whether one ends the solve, what is kept of evaluations)."""
+        ops, pair, step = self.backend, self.pair, tried.step
+        y, y_next = self.method.output(walk.carry), self.method.output(tried.trial.carry)
+        requests = pair.extension(ops, y, slopes, tried.moment.h)
+        extended, more = self._evaluated(record, requests, tried.moment, range(len(slopes), len(pair.c)))
+        reading = Reading(walk.num_accepted, step, *self.grid.place(ops, step), end, False, y, extended, y_next)
+        taps, rows = [], walk.rows
+        for tap, state in zip(self.taps, walk.taps, strict=True):
+            state, rows, reading = tap.read(self, state, rows, reading, where)
+            taps.append(state)
+        return walk._replace(taps=tuple(taps), rows=rows), reading.stops, more
+
+    def _moved_on(self, walk: Walk, tried: Tried, segment: Any, last: Any, is_done: Any, where: Any) -> Walk:
+        """The walk at the start of the next step, where this one is accepted; ``last`` is the field there."""
+        ops, step, is_short, error = self.backend, tried.step, tried.is_short, tried.error
         size = self._next_size(walk, step.h, error, is_short)
         new = (
             ops.choose(is_done, lambda: SUCCESS, lambda: RUNNING),
@@ -316,20 +303,12 @@ class AdaptiveSweep(Sweep):
             size,
             ops.choose(is_short, lambda: walk.memory, lambda: self.control.remembered(ops, error, walk.memory)),
             True,
-            trial.carry,
+            tried.trial.carry,
             last,
         )
         names = ("status", "num_accepted", "segment", "offset", "size", "memory", "may_grow", "carry", "first")
         old = tuple(getattr(walk, name) for name in names)
         return walk._replace(**dict(zip(names, ops.choose(where, lambda: new, lambda: old), strict=True)))
-
-    def _read(self, walk: Walk, reading: Reading, where: Any) -> tuple[Walk, Any]:
-        """(the walk with what the taps read from the step, whether one of them ends the solve)."""
-        taps, rows = [], walk.rows
-        for tap, state in zip(self.taps, walk.taps, strict=True):
-            state, rows, reading = tap.read(self, state, rows, reading, where)
-            taps.append(state)
-        return walk._replace(taps=tuple(taps), rows=rows), reading.stops
 
     def _beyond_jump(self, record: Record, first: Any, segment: Any, y: State, where: Any) -> Any:
         """The field at the start of a segment that begins with a discontinuity, else ``first``, that before it."""
