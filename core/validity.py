@@ -298,7 +298,7 @@ class ToleranceMonitor(_Monitor):
     ) -> None:
         self._require("min_tol", min_tol, "a positive number <= max_tol", 0.0 < min_tol <= max_tol < math.inf)
         self._require("tol", tol, f"a tolerance in [{min_tol:g}, {max_tol:g}]", min_tol <= tol <= max_tol)
-        check_pair(method)
+        check_pair("ToleranceMonitor", method)
         super().__init__(method, tol, (min_tol, max_tol), **settings)
         self._costs: deque[int] = deque(maxlen=5)
 

@@ -86,11 +86,10 @@ def num_field_evals(method: str | Tableau | Method, step: float, duration: float
     return sum(len(phase.stepper.c) * phase.num_steps for phase in phases)
 
 
-def check_pair(method: str | Tableau | Method) -> None:
+def check_pair(where: str, method: str | Tableau | Method) -> None:
     """Refuse methods without an error estimate, which cannot keep to a tolerance."""
-    tableau = getattr(find_method(method), "tableau", None)
+    chosen = find_method(method)
+    tableau = getattr(chosen, "tableau", None)
     if tableau is None or tableau.b_error is None:
         pairs = ", ".join(name for name, one in TABLEAUS.items() if one.b_error is not None)
-        raise InputError(
-            f"ToleranceMonitor: method must have an error estimate; got {method!r}. Choose one of: {pairs}."
-        )
+        raise InputError(f"{where}: method must have an error estimate; got {chosen.name!r}. Choose one of: {pairs}.")

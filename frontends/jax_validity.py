@@ -11,6 +11,7 @@ import numpy as np
 
 from janode.backends.registry import find_backend
 from janode.core import arguments, validity_start, verdict
+from janode.core.judge import Run, judge
 from janode.core.knots import Knots
 from janode.core.protocols import Array, State
 from janode.core.validity_checks import AnyMethod
@@ -26,40 +27,43 @@ def validate(
     ts: Sequence[float] | Array,
     params: Any = None,
     *,
-    trained_with: tuple[AnyMethod, float],
+    trained_with: tuple[AnyMethod, float] | tuple[AnyMethod, float, float],
     metric: Callable[[Any], Any],
     controls: Knots | None = None,
     loss: Callable[[Any], Array] | None = None,
     methods: Sequence[AnyMethod] | None = None,
-    factors: Sequence[float] = validity.FACTORS,
+    factors: Sequence[float] | None = None,
     threshold: float = 0.1,
     compare: str = "absolute",
     metric_range: tuple[float, float] | None = None,
 ) -> Validity:
     """Whether a trained model is an ODE, or depends on the solver that it was trained with.
 
-    It solves the model by several methods and step sizes. The model is an ODE as far as its metric is the same under
-    every solver whose error is not larger than that of training.
+    It solves the model by several methods and step sizes, or tolerances. The model is an ODE as far as its metric is
+    the same under every solver whose error is not larger than that of training.
 
     Args:
         field, y0, ts, params: as for :func:`solve`: the model, and the initial states of a batch.
-        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|]; of adaptive steps their
-            mean length.
+        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|]; or (method, rtol, atol)
+            of adaptive steps, both > 0, rtol < 1, the method with an error estimate.
         metric: ``metric(ys)`` returns a number, or one for each sample, from the states at all ts.
         controls: :class:`Knots`, or None. Gradients are not taken with respect to them.
         loss: ``loss(ys)`` returns a real 0-d array, for the discrepancy of gradients with respect to y0 and params;
             unless given |y(ts[-1])|^2 / 2.
         methods: the methods of the table; unless given that of training, the one that tests it in a
-            :class:`StepSizeMonitor`, and the one that tests that.
+            :class:`StepSizeMonitor` or :class:`ToleranceMonitor`, and the one that tests that; for adaptive steps at
+            last ``"dopri8"``.
         factors: the step sizes of the table as multiples of that of training; 1 and 1/2 are added, and what is longer
-            than the interval is left out.
+            than the interval is left out. Unless given, 2 to 1/4. Of adaptive steps those of both tolerances; 1 and
+            1/10 are added, and rtol >= 1 is left out; unless given, 10 to 1/100, which must be within reach of the
+            dtype.
         threshold: the largest difference of metrics of a valid model, > 0.
         compare: ``"absolute"`` for accuracies, or ``"relative"``, to the other solver's metric, for losses.
         metric_range: (low, high) of legal metrics; unless given (0, 1) for ``"absolute"``, else unlimited.
 
     Returns:
-        The table, the discrepancies, the critical step and the verdict. ``print`` shows them as text,
-        :func:`show_validity` as a rich table, :func:`plot_validity` as a figure.
+        The table, the discrepancies, the critical step size or tolerance, and the verdict. ``print`` shows them as
+        text, :func:`show_validity` as a rich table, :func:`plot_validity` as a figure.
 
     Raises:
         InputError: an argument breaks a rule above, or the solution is not finite under the training solver.
@@ -79,22 +83,22 @@ def validate(
     """
     from .jax import solve  # which imports this module
 
-    def run(method: AnyMethod, step: float, with_gradient: bool) -> verdict.Run:
+    def run(method: AnyMethod, sized: dict[str, Any], with_gradient: bool) -> Run:
         def states(y0: Any, params: Any) -> tuple[Any, Any]:
-            options: Any = {"controls": controls, "method": method, "step_size": step, "on_failure": "return"}
+            options: Any = {"controls": controls, "method": method, **sized, "on_failure": "return"}
             solution = solve(field, y0, ts, params, **options)
             return solution.ys, solution.stats.num_field_evals
 
         if not with_gradient:
             ys, num_field_evals = states(y0, params)
-            return verdict.Run(ys, tuple(jax.tree.leaves(ys)), None, int(num_field_evals))
+            return Run(ys, tuple(jax.tree.leaves(ys)), None, int(num_field_evals))
         ys, pull, num_field_evals = jax.vjp(states, y0, params, has_aux=True)
         gradient = pull(jax.grad(last_state if loss is None else loss)(ys))
-        return verdict.Run(ys, tuple(jax.tree.leaves(ys)), tuple(jax.tree.leaves(gradient)), int(num_field_evals))
+        return Run(ys, tuple(jax.tree.leaves(ys)), tuple(jax.tree.leaves(gradient)), int(num_field_evals))
 
     times = arguments.read_times("validate", np.asarray(ts))
     comparison = Comparison(compare, metric_range)
-    return verdict.judge(run, metric, trained_with, times, controls, methods, factors, threshold, comparison, True)
+    return judge(run, metric, trained_with, times, controls, methods, factors, threshold, comparison, True)
 
 
 def starting_step(

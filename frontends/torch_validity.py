@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from janode.core import arguments, verdict
+from janode.core import arguments
+from janode.core.judge import Run, judge
 from janode.core.knots import Knots
 from janode.core.validity_checks import AnyMethod
 from janode.core.validity_metrics import Comparison
@@ -24,41 +25,45 @@ def validate(
     ts: Sequence[float] | torch.Tensor,
     params: Any = None,
     *,
-    trained_with: tuple[AnyMethod, float],
+    trained_with: tuple[AnyMethod, float] | tuple[AnyMethod, float, float],
     metric: Callable[[Any], Any],
     controls: Knots | None = None,
     loss: Callable[[Any], torch.Tensor] | None = None,
     methods: Sequence[AnyMethod] | None = None,
-    factors: Sequence[float] = validity.FACTORS,
+    factors: Sequence[float] | None = None,
     threshold: float = 0.1,
     compare: str = "absolute",
     metric_range: tuple[float, float] | None = None,
 ) -> Validity:
     """Whether a trained model is an ODE, or depends on the solver that it was trained with.
 
-    It solves the model by several methods and step sizes. The model is an ODE as far as its metric is the same under
-    every solver whose error is not larger than that of training. It leaves the model as it is: modules that change when
-    they are called, such as batch normalisation in training mode, must be put in evaluation mode first.
+    It solves the model by several methods and step sizes, or tolerances. The model is an ODE as far as its metric is
+    the same under every solver whose error is not larger than that of training. It leaves the model
+    as it is: modules that change when they are called, such as batch normalisation in training mode, must be put in
+    evaluation mode first.
 
     Args:
         field, y0, ts, params: as for :func:`solve`: the model, and the initial states of a batch.
-        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|]; of adaptive steps their
-            mean length.
+        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|]; or (method, rtol, atol)
+            of adaptive steps, both > 0, rtol < 1, the method with an error estimate.
         metric: ``metric(ys)`` returns a number, or one for each sample, from the states at all ts.
         controls: :class:`Knots`, or None. Gradients are not taken with respect to them.
         loss: ``loss(ys)`` returns a 0-d tensor, for the discrepancy of gradients with respect to y0, params and the
             parameters of a module; unless given |y(ts[-1])|^2 / 2.
         methods: the methods of the table; unless given that of training, the one that tests it in a
-            :class:`StepSizeMonitor`, and the one that tests that.
+            :class:`StepSizeMonitor` or :class:`ToleranceMonitor`, and the one that tests that; for adaptive steps at
+            last ``"dopri8"``.
         factors: the step sizes of the table as multiples of that of training; 1 and 1/2 are added, and what is longer
-            than the interval is left out.
+            than the interval is left out. Unless given, 2 to 1/4. Of adaptive steps those of both tolerances; 1 and
+            1/10 are added, and rtol >= 1 is left out; unless given, 10 to 1/100, which must be within reach of the
+            dtype.
         threshold: the largest difference of metrics of a valid model, > 0.
         compare: ``"absolute"`` for accuracies, or ``"relative"``, to the other solver's metric, for losses.
         metric_range: (low, high) of legal metrics; unless given (0, 1) for ``"absolute"``, else unlimited.
 
     Returns:
-        The table, the discrepancies, the critical step and the verdict. ``print`` shows them as text,
-        :func:`show_validity` as a rich table, :func:`plot_validity` as a figure.
+        The table, the discrepancies, the critical step size or tolerance, and the verdict. ``print`` shows them as
+        text, :func:`show_validity` as a rich table, :func:`plot_validity` as a figure.
 
     Raises:
         InputError: an argument breaks a rule above, or the solution is not finite under the training solver.
@@ -81,8 +86,8 @@ def validate(
     owner = field if isinstance(field, torch.nn.Module) else getattr(field, "__self__", None)
     own = [one for one in owner.parameters() if one.requires_grad] if isinstance(owner, torch.nn.Module) else []
 
-    def run(method: AnyMethod, step: float, with_gradient: bool) -> verdict.Run:
-        options: dict[str, Any] = {"controls": controls, "method": method, "step_size": step, "on_failure": "return"}
+    def run(method: AnyMethod, sized: dict[str, Any], with_gradient: bool) -> Run:
+        options: dict[str, Any] = {"controls": controls, "method": method, **sized, "on_failure": "return"}
         with torch.set_grad_enabled(with_gradient):
             start, given = state.build(leaves[: len(state.leaves)]), tree.build(leaves[len(state.leaves) :])
             solution = solve(field, start, ts, given, **options)
@@ -90,17 +95,17 @@ def validate(
             ys = Tree(solution.ys, "ys")
             kept = tuple(leaf.detach() for leaf in ys.leaves)
             if not with_gradient:
-                return verdict.Run(ys.build(kept), kept, None, num_field_evals)
+                return Run(ys.build(kept), kept, None, num_field_evals)
             inputs = [*leaves, *own]
             value = (last_state if loss is None else loss)(solution.ys)
             found = torch.autograd.grad(value, inputs, allow_unused=True)
         gradient = tuple(torch.zeros_like(one) if bar is None else bar for one, bar in zip(inputs, found, strict=True))
-        return verdict.Run(ys.build(kept), kept, gradient, num_field_evals)
+        return Run(ys.build(kept), kept, gradient, num_field_evals)
 
     times = arguments.read_times("validate", ts)
     with torch.no_grad():
         comparison = Comparison(compare, metric_range)
-        return verdict.judge(run, metric, trained_with, times, controls, methods, factors, threshold, comparison, True)
+        return judge(run, metric, trained_with, times, controls, methods, factors, threshold, comparison, True)
 
 
 def starting_step(

@@ -10,6 +10,7 @@ import array_api_compat
 from janode.backends.registry import array_backend
 from janode.core import arguments, validity_start, verdict
 from janode.core.errors import InputError
+from janode.core.judge import Run, judge
 from janode.core.knots import Knots
 from janode.core.protocols import Array, State
 from janode.core.validity import StepSizeMonitor, ToleranceMonitor
@@ -36,8 +37,6 @@ __all__ = [
     "validate",
 ]
 
-FACTORS = (2.0, 1.0, 0.5, 0.25)
-
 
 def validate(
     field: Any,
@@ -45,40 +44,43 @@ def validate(
     ts: Sequence[float] | Array,
     params: Any = None,
     *,
-    trained_with: tuple[AnyMethod, float],
+    trained_with: tuple[AnyMethod, float] | tuple[AnyMethod, float, float],
     metric: Callable[[Any], Any],
     controls: Knots | None = None,
     loss_bar: Callable[[Any], Any] | None = None,
     methods: Sequence[AnyMethod] | None = None,
-    factors: Sequence[float] = FACTORS,
+    factors: Sequence[float] | None = None,
     threshold: float = 0.1,
     compare: str = "absolute",
     metric_range: tuple[float, float] | None = None,
 ) -> Validity:
     """Whether a trained model is an ODE, or depends on the solver that it was trained with.
 
-    It solves the model by several methods and step sizes. The model is an ODE as far as its metric is the same under
-    every solver whose error is not larger than that of training.
+    It solves the model by several methods and step sizes, or tolerances. The model is an ODE as far as its metric is
+    the same under every solver whose error is not larger than that of training.
 
     Args:
         field, y0, ts, params: as for :func:`solve`: the model, and the initial states of a batch.
-        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|]; of adaptive steps their
-            mean length.
+        trained_with: (method, step size) of training, the step size in (0, |ts[-1] - ts[0]|]; or (method, rtol, atol)
+            of adaptive steps, both > 0, rtol < 1, the method with an error estimate.
         metric: ``metric(ys)`` returns a number, or one for each sample, from the states at all ts.
         controls: :class:`Knots`, or None. Gradients are not taken with respect to them.
         loss_bar: ``loss_bar(ys)`` returns the cotangent of ys, for the discrepancy of gradients; unless given that of
             the loss |y(ts[-1])|^2 / 2. Gradients are taken if the field brings its VJP.
         methods: the methods of the table; unless given that of training, the one that tests it in a
-            :class:`StepSizeMonitor`, and the one that tests that.
+            :class:`StepSizeMonitor` or :class:`ToleranceMonitor`, and the one that tests that; for adaptive steps at
+            last ``"dopri8"``.
         factors: the step sizes of the table as multiples of that of training; 1 and 1/2 are added, and what is longer
-            than the interval is left out.
+            than the interval is left out. Unless given, 2 to 1/4. Of adaptive steps those of both tolerances; 1 and
+            1/10 are added, and rtol >= 1 is left out; unless given, 10 to 1/100, which must be within reach of the
+            dtype.
         threshold: the largest difference of metrics of a valid model, > 0.
         compare: ``"absolute"`` for accuracies, or ``"relative"``, to the other solver's metric, for losses.
         metric_range: (low, high) of legal metrics; unless given (0, 1) for ``"absolute"``, else unlimited.
 
     Returns:
-        The table, the discrepancies, the critical step and the verdict. ``print`` shows them as text,
-        :func:`show_validity` as a rich table, :func:`plot_validity` as a figure.
+        The table, the discrepancies, the critical step size or tolerance, and the verdict. ``print`` shows them as
+        text, :func:`show_validity` as a rich table, :func:`plot_validity` as a figure.
 
     Raises:
         InputError: an argument breaks a rule above, or the solution is not finite under the training solver.
@@ -99,8 +101,8 @@ def validate(
     has_vjp = getattr(field, "vjp", None) is not None or hasattr(field, "linearize")
     bar = last_state if loss_bar is None else loss_bar
 
-    def run(method: AnyMethod, step: float, with_gradient: bool) -> verdict.Run:
-        options: dict[str, Any] = {"controls": controls, "method": method, "step_size": step, "on_failure": "return"}
+    def run(method: AnyMethod, sized: dict[str, Any], with_gradient: bool) -> Run:
+        options: dict[str, Any] = {"controls": controls, "method": method, **sized, "on_failure": "return"}
         if not with_gradient:
             solution, gradient = solve(field, y0, ts, params, **options), None
             num_field_evals = solution.stats.num_field_evals
@@ -109,11 +111,11 @@ def validate(
             num_field_evals = solution.stats.num_field_evals
             found = pullback(bar(solution.ys))
             gradient = Tree(found.y0, "y0").leaves + Tree(found.params, "params").leaves
-        return verdict.Run(solution.ys, Tree(solution.ys, "ys").leaves, gradient, num_field_evals)
+        return Run(solution.ys, Tree(solution.ys, "ys").leaves, gradient, num_field_evals)
 
     times = arguments.read_times("validate", ts)
     comparison = Comparison(compare, metric_range)
-    return verdict.judge(run, metric, trained_with, times, controls, methods, factors, threshold, comparison, has_vjp)
+    return judge(run, metric, trained_with, times, controls, methods, factors, threshold, comparison, has_vjp)
 
 
 def starting_step(

@@ -25,7 +25,7 @@ def show_validity(validity: Validity, console: Any = None) -> None:
         raise _absent("show_validity", "rich", "cli") from error
     console = Console() if console is None else console
     columns, rows = validity.table()
-    table = Table(title=f"trained with {validity.method}, step {validity.step:.4g}")
+    table = Table(title=f"trained with {validity.method}, {validity.sizes.name} {validity.size:.4g}")
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
@@ -37,7 +37,7 @@ def show_validity(validity: Validity, console: Any = None) -> None:
 
 
 def plot_validity(validity: Validity, ax: Any = None) -> Any:
-    """Draw the metric against the step size, a line for each method, with the training solver marked.
+    """Draw the metric against the step size or tolerance, a line for each method, with the training solver marked.
 
     Args:
         validity: what :func:`validate` returned.
@@ -57,10 +57,10 @@ def plot_validity(validity: Validity, ax: Any = None) -> Any:
         ax = Figure(figsize=(5.5, 3.8), layout="constrained").subplots()
     for method in dict.fromkeys(entry.method for entry in validity.entries):
         entries = [entry for entry in validity.entries if entry.method == method]
-        ax.plot([entry.step for entry in entries], [entry.metric for entry in entries], "o-", label=method)
-    ax.plot([validity.step], [validity.metric], "k*", markersize=13, label="training")
-    ax.set_xscale("log", base=2)
-    ax.set_xlabel("step size")
+        ax.plot([entry.size for entry in entries], [entry.metric for entry in entries], "o-", label=method)
+    ax.plot([validity.size], [validity.metric], "k*", markersize=13, label="training")
+    ax.set_xscale("log", base=validity.sizes.base)
+    ax.set_xlabel(validity.sizes.label)
     ax.set_ylabel("metric")
     ax.legend(fontsize=8)
     return ax

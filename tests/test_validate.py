@@ -18,6 +18,7 @@ import janode.array
 import janode.numpy as jo
 from janode.core.errors import InputError
 from janode.core.verdict import Discrepancies, Entry, Validity
+from janode.core.verdict_sizes import StepSizes
 
 RATE = 3.0
 FACTORS = (4, 2, 1, 0.5, 0.25, 0.125)
@@ -92,7 +93,7 @@ def test_the_table_is_that_of_the_closed_form(library: str) -> None:
         (method, factor): STAGES[method] * round(4 / factor) for method, factor in expected
     }
     trained = end("euler", 4)
-    assert (found.method, found.step, found.metric) == ("euler", 0.25, pytest.approx(trained))
+    assert (found.method, found.size, found.metric) == ("euler", 0.25, pytest.approx(trained))
     assert table["rk4", 2].difference == pytest.approx(abs(end("rk4", 2) - trained), rel=1e-9)
     assert {place for place, entry in table.items() if not entry.is_better} == {
         (method, factor) for method in GROWTH for factor in (2, 4)
@@ -121,7 +122,7 @@ def test_controls_on_knots_are_those_of_every_solver(library: str) -> None:
     assert metrics == pytest.approx(expected, rel=1e-5)
     first, halved, swapped = (gradient(*place)[:2] for place in (("euler", 4), ("euler", 8), ("midpoint", 4)))
     assert found.gradient is not None
-    assert found.gradient.halving == pytest.approx(distance(first, halved), rel=1e-4)
+    assert found.gradient.finer == pytest.approx(distance(first, halved), rel=1e-4)
     assert found.gradient.swap == pytest.approx(distance(first, swapped), rel=1e-4)
 
 
@@ -129,18 +130,18 @@ def test_controls_on_knots_are_those_of_every_solver(library: str) -> None:
 def test_discrepancies_are_those_of_the_closed_form(library: str) -> None:
     found = LIBRARIES[library](**PROBLEM)
     first, halved, swapped = (np.array([1.0, end(*place)]) for place in (("euler", 4), ("euler", 8), ("midpoint", 4)))
-    assert found.trajectory.halving == pytest.approx(distance(first, halved), rel=1e-9)
+    assert found.trajectory.finer == pytest.approx(distance(first, halved), rel=1e-9)
     assert found.trajectory.swap == pytest.approx(distance(first, swapped), rel=1e-9)
     first, halved, swapped = (gradient(*place) for place in (("euler", 4), ("euler", 8), ("midpoint", 4)))
     assert found.gradient is not None
-    assert found.gradient.halving == pytest.approx(distance(first, halved), rel=1e-6)
+    assert found.gradient.finer == pytest.approx(distance(first, halved), rel=1e-6)
     assert found.gradient.swap == pytest.approx(distance(first, swapped), rel=1e-6)
 
 
 @everywhere
 def test_the_critical_step_and_the_verdict(library: str) -> None:
     found = LIBRARIES[library](**PROBLEM)
-    assert found.critical_step == (0.0625, 0.125)
+    assert found.critical_size == (0.0625, 0.125)
     assert not found.is_valid
     assert found.verdict == (
         "Not an ODE, but a network tied to 'euler' with step 0.25: its metric is 0.003906 there, and with 'midpoint' "
@@ -153,7 +154,7 @@ def test_a_model_trained_with_small_steps_is_an_ode(library: str) -> None:
     found = LIBRARIES[library](trained_with=("euler", 1 / 32), factors=(1,), threshold=0.02)
     assert found.is_valid
     assert found.verdict == "An ODE: no better solver changes its metric 0.04285 by more than 0.0072."
-    assert found.critical_step == (1 / 32, None)
+    assert found.critical_size == (1 / 32, None)
     assert {entry.factor for entry in found.entries} == {1.0, 0.5}
 
 
@@ -165,13 +166,13 @@ def test_a_metric_may_agree_where_the_states_do_not() -> None:
     assert found.is_valid
     assert found.verdict == (
         "An ODE as far as its metric shows: no better solver changes its metric 1 by more than 0; but its states "
-        f"change by {change:.2g} as the step is halved."
+        f"change by {change:.2g} with half the step."
     )
 
 
 def test_steps_beyond_the_interval_are_left_out() -> None:
     found = manual(np, jo, trained_with=("euler", 0.5), factors=(4, 2, 1))
-    assert [entry.step for entry in found.entries if entry.method == "rk4"] == [1.0, 0.5, 0.25]
+    assert [entry.size for entry in found.entries if entry.method == "rk4"] == [1.0, 0.5, 0.25]
 
 
 def test_time_may_run_backwards() -> None:
@@ -228,7 +229,71 @@ def test_the_loss_is_the_one_given() -> None:
     _, pull_halved = jo.solve_vjp(field, np.ones(1), [0.0, 1.0], method="euler", steps=4)
     one, other = pull(bar(np.ones(1))).y0, pull_halved(bar(np.ones(1))).y0
     assert found.gradient is not None
-    assert found.gradient.halving == pytest.approx(distance(one, other))
+    assert found.gradient.finer == pytest.approx(distance(one, other))
+
+
+# Adaptive steps.
+
+COARSE: dict[str, Any] = {"trained_with": ("fehlberg2", 0.3, 0.03), "factors": (2, 0.01), "threshold": 1e-3}
+ADAPTIVE = ("fehlberg2", "dopri5", "dopri8")
+
+
+def by_tolerance(method: str, factor: float) -> tuple[np.ndarray, np.ndarray, int]:
+    """(states, gradient as in ``gradient``, field evaluations), by a solve of its own."""
+    field = jo.Field(lambda t, y, k: -k * y, lambda t, y, k, f_bar: (None, -k * f_bar, -np.sum(y * f_bar)))
+    tolerances: dict[str, Any] = {"rtol": factor * 0.3, "atol": factor * 0.03}
+    y0, k = np.array([1.0, 2.0]), np.asarray(RATE)
+    solution, pullback = jo.solve_vjp(field, y0, [0.0, 1.0], k, method=method, **tolerances)
+    count = solution.stats.num_field_evals
+    pulled = pullback(np.stack([np.zeros(2), solution.ys[-1]]))
+    return solution.ys, np.append(pulled.y0, pulled.params), count
+
+
+@everywhere
+def test_tolerances_make_a_table_of_their_own(library: str) -> None:
+    found = LIBRARIES[library](**COARSE)
+    table = {(entry.method, entry.factor): entry for entry in found.entries}
+    expected = {place: by_tolerance(*place) for place in ((m, f) for m in ADAPTIVE for f in (2, 1, 0.1, 0.01))}
+    assert {place: entry.metric for place, entry in table.items()} == pytest.approx(
+        {place: ys[-1, 0] for place, (ys, _, _) in expected.items()}, rel=1e-9
+    )
+    assert {place: entry.num_field_evals for place, entry in table.items()} == {
+        # Of pairs whose last stage is not the next step's first JAX evaluates the slope at the end as well.
+        place: count + (library == "jax" and place[0] != "dopri5")
+        for place, (_, _, count) in expected.items()
+    }
+    assert (found.method, found.size, table["dopri5", 0.01].size) == ("fehlberg2", 0.3, pytest.approx(0.003))
+    assert {place for place, entry in table.items() if not entry.is_better} == {(method, 2) for method in ADAPTIVE}
+    first, finer, swapped = (expected[place] for place in (("fehlberg2", 1), ("fehlberg2", 0.1), ("dopri5", 1)))
+    assert found.trajectory.finer == pytest.approx(distance(first[0], finer[0]), rel=1e-6)
+    assert found.trajectory.swap == pytest.approx(distance(first[0], swapped[0]), rel=1e-6)
+    assert found.gradient is not None
+    assert found.gradient.finer == pytest.approx(distance(first[1], finer[1]), rel=1e-6)
+    assert found.gradient.swap == pytest.approx(distance(first[1], swapped[1]), rel=1e-6)
+
+
+@everywhere
+def test_a_model_tied_to_its_tolerance_is_no_ode(library: str) -> None:
+    found = LIBRARIES[library](**COARSE)
+    assert not found.is_valid
+    assert found.verdict.startswith("Not an ODE, but a network tied to 'fehlberg2' with tolerance 0.3: its metric is ")
+    lines = str(found).splitlines()
+    assert lines[0].split() == ["tolerance", "factor", *ADAPTIVE]
+    assert lines[-2].startswith("critical tolerance: ")
+    assert "by a tenth of the tolerance, " in lines[-3]
+    assert LIBRARIES[library](trained_with=("dopri5", 1e-4, 1e-6), threshold=1e-3).is_valid
+
+
+def test_the_method_of_the_highest_order_is_tested_by_itself() -> None:
+    found = manual(np, jo, trained_with=("dopri8", 1e-4, 1e-4))
+    assert {(entry.method, entry.factor) for entry in found.entries} == {("dopri8", f) for f in (10, 1, 0.1, 0.01)}
+    assert found.trajectory.swap is None
+    assert "by a higher order" not in str(found)
+
+
+def test_tolerances_of_one_or_more_are_left_out() -> None:
+    found = manual(np, jo, trained_with=("dopri5", 0.2, 0.2), factors=(10, 2))
+    assert {entry.factor for entry in found.entries} == {2.0, 1.0, 0.1}
 
 
 # Torch.
@@ -285,11 +350,17 @@ def test_a_solution_that_is_not_finite_is_no_ode() -> None:
         pytest.param(
             {"trained_with": "euler"}, r"trained_with must be \(method, step size\), .* got 'euler'", id="name"
         ),
-        pytest.param({"trained_with": ("euler", 0.0)}, r"the step size in \(0, 1\]; got \('euler', 0.0\)", id="zero"),
-        pytest.param({"trained_with": ("euler", 1.5)}, r"the step size in \(0, 1\]; got \('euler', 1.5\)", id="long"),
+        pytest.param(
+            {"trained_with": ("euler", 0.0)}, r"the step size in \(0, 1\], .* got \('euler', 0.0\)", id="zero"
+        ),
+        pytest.param(
+            {"trained_with": ("euler", 1.5)}, r"the step size in \(0, 1\], .* got \('euler', 1.5\)", id="long"
+        ),
         pytest.param({"trained_with": ("euler", math.nan)}, r"the step size in \(0, 1\]", id="nan-step"),
-        pytest.param({"trained_with": ("dopri5", None)}, r"'dopri5', None\). .* mean length of those", id="adaptive"),
-        pytest.param({"trained_with": ("dopri5", 1e-3, 1e-6)}, "with a ToleranceMonitor", id="tolerances"),
+        pytest.param({"trained_with": ("dopri5", None)}, r"'dopri5', None\). .* for adaptive steps", id="adaptive"),
+        pytest.param({"trained_with": ("dopri5", 1.5, 1e-6)}, r"rtol < 1; got \('dopri5', 1.5, 1e-06\)", id="coarse"),
+        pytest.param({"trained_with": ("dopri5", 1e-3, 0.0)}, r"both > 0 .*; got \('dopri5', 0.001, 0.0\)", id="atol"),
+        pytest.param({"trained_with": ("rk4", 1e-3, 1e-3)}, "method must have an error estimate; got 'rk4'", id="pair"),
         pytest.param({"controls": np.ones(5)}, "controls must be Knots, .*; got ndarray. .* on Knots", id="nodes"),
         pytest.param({"trained_with": ("oiler", 0.5)}, "method must be one of: euler", id="method"),
         pytest.param({"factors": (1, 0)}, "factors must be positive finite numbers; got 0", id="factor"),
@@ -377,7 +448,7 @@ def test_text(found: Validity) -> None:
     lines = str(found).splitlines()
     assert lines[0].split() == ["step", "factor", "euler", "midpoint", "rk4"]
     assert lines[3].split() == ["0.25", "1", "0.003906", "(4)", "0.07965*(8)", "0.05053*(16)"]
-    assert lines[8] == "trajectory: 0.019 by halving the step, 0.076 by a higher order"
+    assert lines[8] == "trajectory: 0.019 by half the step, 0.076 by a higher order"
     assert lines[10] == "critical step: between 0.0625 and 0.125"
     assert lines[11] == found.verdict
 
@@ -391,7 +462,10 @@ def test_text(found: Validity) -> None:
 )
 def test_a_critical_step_out_of_the_table(critical: tuple[float | None, float | None], line: str) -> None:
     entry = Entry("euler", 1.0, 0.25, 0.5, 0.0, True, 4)
-    validity = Validity("euler", 0.25, 0.5, 0.1, (entry,), Discrepancies(0.1, 0.2), None, critical, True, "An ODE.")
+    validity = Validity(
+        *(StepSizes(1.0), "euler", 0.25, 0.5, 0.1, (entry,)),
+        *(Discrepancies(0.1, 0.2), None, critical, True, "An ODE."),
+    )
     assert validity.remarks()[-1] == line
     assert len(validity.remarks()) == 3
 
@@ -409,7 +483,7 @@ def test_figure(found: Validity) -> None:
     axes = jo.plot_validity(found)
     lines = {line.get_label(): line.get_xydata() for line in axes.lines}
     assert list(lines) == ["euler", "midpoint", "rk4", "training"]
-    assert lines["euler"].tolist() == [[e.step, e.metric] for e in found.entries if e.method == "euler"]
+    assert lines["euler"].tolist() == [[e.size, e.metric] for e in found.entries if e.method == "euler"]
     assert lines["training"].tolist() == [[0.25, found.metric]]
     assert jo.plot_validity(found, axes) is axes
 
