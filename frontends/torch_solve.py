@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import array_api_compat.torch as xp
 import torch
 
-from janode.backends.registry import find_backend
 from janode.core import arguments
 from janode.core.adjoint import Correction, find_adjoint
 from janode.core.auto import Auto, read_auto
 from janode.core.controllers import PIDController
 from janode.core.corrected import NoCorrection, find_correction
 from janode.core.errors import InputError
-from janode.core.failures import check_start, raise_failure
-from janode.core.knots import Knots, Weights, check_knots, stop_at_knots
+from janode.core.failures import raise_failure
 from janode.core.methods import find_method
 from janode.core.plan import Plan
 from janode.core.protocols import Method, Recovery, State
@@ -24,93 +22,17 @@ from janode.core.recheck import check_rechecked, recorded
 from janode.core.records import Nothing
 from janode.core.recovery import Kept
 from janode.core.solution import Report, Solution
-from janode.core.stepping import Stepping, make_sweep, with_controls
+from janode.core.stepping import Stepping
 from janode.core.sweep import Sweep
 from janode.core.tableaus import Tableau
 
-from .knots import KnotsField
 from .progress import shown
-from .torch_field import TorchField
 from .torch_job import Job, SolveNode
-from .torch_lanes import failed, in_lanes, lanes_backend, of_every_lane
+from .torch_lanes import failed, of_every_lane
 from .torch_plan import make_plan
-from .torch_refusals import is_pushed, refuse_batches, refuse_hooks, refuse_pushed
-from .torch_taps import Taps
+from .torch_problem import Problem, pose
+from .torch_refusals import is_pushed, refuse_hooks, refuse_pushed
 from .torch_watch import NewCaptures
-from .trees import Tree
-
-
-def _implicit_parameters(field: Callable[..., Any]) -> list[torch.Tensor]:
-    if isinstance(field, KnotsField):
-        return _implicit_parameters(field.field)
-    owner = field if isinstance(field, torch.nn.Module) else getattr(field, "__self__", None)
-    if not isinstance(owner, torch.nn.Module):
-        return []
-    return [parameter for parameter in owner.parameters() if parameter.requires_grad]
-
-
-def _run(
-    sweep: Sweep, name: str, recovery: Recovery, auto: Auto | None, correction: Correction, ts: Any
-) -> tuple[Report, State, Plan | None]:
-    """(report, stacked outputs, plan) with whatever gradient is wanted."""
-    field: Any = sweep.field
-    # A field that calls y.requires_grad_() must not change the user's tensor.
-    y0 = tuple([leaf if leaf.requires_grad else leaf.view_as(leaf) for leaf in field.state.leaves])
-    is_wanted, by_operations = torch.is_grad_enabled(), is_pushed()
-    if by_operations:
-        refuse_pushed("solve", sweep, recovery, correction)
-        name, auto = "backprop", None
-    field.needs_time = isinstance(ts, torch.Tensor) and (by_operations or (is_wanted and ts.requires_grad))
-    times = (ts,) if field.needs_time else ()
-    has_gradient = any(leaf.requires_grad for leaf in (*times, *y0, *field.theta, *field.controls.leaves))
-    plan = None
-    if auto is not None and is_wanted and has_gradient and not field.is_rechecked:
-        plan = make_plan(auto, sweep, field, has_framework=isinstance(correction, NoCorrection))
-        if plan is not None:
-            name, recovery = ("backprop" if plan.recovery is None else plan.adjoint), plan.recovery or recovery
-    field.watches = is_wanted and name != "backprop"
-    field.is_recomputed = field.watches and has_gradient
-    if not field.is_recomputed:
-        if field.needs_time:
-            sweep = sweep.with_times(ts.to(torch.float64).unbind(0))
-        outputs, _ = Kept(Nothing()).forward(sweep, y0)
-        found = sweep.report(outputs)
-        return found, sweep.backend.stack(found.rows), plan
-    refuse_hooks("solve", field.implicit)
-    if field.is_rechecked:
-        sweep = recorded("solve", sweep, field.state.paths)
-    job = Job(sweep, recovery, field, correction)
-    outputs = SolveNode.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
-    size = len(field.state.leaves)
-    found = job.extras.restored(outputs[size : job.size])
-    job.report = job.extras.report = None  # which would keep the last state for the backward pass
-    return found, outputs[:size], plan
-
-
-def _sweep(
-    field: Callable[..., Any],
-    state: Tree,
-    tree: Tree,
-    params: Any,
-    controls: Tree,
-    sampling: str,
-    times: list[float],
-    stepping: Stepping,
-    method: Method,
-    captured: list[torch.Tensor],
-    taps: Taps,
-    adjoint: str,
-) -> Sweep:
-    backend = find_backend("torch") if stepping.batch_axis is None else lanes_backend(stepping, adjoint, state.leaves)
-    implicit = [*_implicit_parameters(field), *captured]
-    seen = TorchField(field, state, params, tree, controls, implicit, may_discover=not captured)
-    clock = arguments.widest(state.leaves, xp)
-    sweep = make_sweep("solve", stepping, backend, method, seen, times, seen.theta, clock, state, xp, taps.all())
-    if stepping.batch_axis is not None:
-        sweep = in_lanes(sweep, state.leaves[0].device)
-    if controls.spec is None:
-        return sweep
-    return with_controls("solve", sweep, sampling, controls.leaves, controls.paths)
 
 
 def solve(
@@ -257,71 +179,87 @@ def solve_as(
         check_rechecked("solve", name)
         if stepping.batch_axis is not None:
             raise InputError("solve: check_recompute must not come with batch_axis; got both. Leave out one of them.")
-    state, tree = Tree(y0, "y0"), Tree(params, "params")
-    has_knots = isinstance(controls, Knots)
-    nodes = Tree(controls.values, "controls.values") if has_knots else Tree(controls, "controls")
-    _check_tensors(state, tree, nodes)
-    arguments.check_field("solve", field)
-    times = _read_times(ts)
-    chosen, backend = find_method(method), find_backend("torch")
-    refuse_batches("solve", [*state.leaves, *tree.leaves, *nodes.leaves])
-    check_start("solve", backend, state.leaves)
-    taps = Taps(stepping.event, stepping.dense, state, params)
-    if has_knots:
-        check_knots("solve", controls, nodes.leaves, nodes.paths, sampling)
-        stepping = stop_at_knots("solve", controls, stepping, chosen, times)
-        weights = Weights(controls, xp, backend.time(0.0, state.leaves[arguments.widest(state.leaves, xp)]))
-        field = KnotsField(field, params is not None, xp, weights, nodes.flatten, nodes.build)
-        params = (params, controls.values)
-        tree, nodes = Tree(params, "params"), Tree(None, "controls")
-    captured: list[torch.Tensor] = []
-    wasted, is_searched = 0, False
-    while True:
-        sweep = _sweep(field, state, tree, params, nodes, sampling, times, stepping, chosen, captured, taps, name)
-        seen: Any = sweep.field
-        seen.stats.num_field_evals, seen.replay.is_searched = wasted, is_searched
-        seen.is_rechecked = check_recompute
-        try:
-            with shown(stepping.progress, sweep) as watched:
-                corrected = find_correction("solve", correction, sweep)
-                report, ys, plan = _run(watched, name, recovery, auto, corrected, ts)
-            if not seen.replay.must_go_again():
-                break
-            is_searched = True
-        except NewCaptures as found:
-            captured = captured + found.tensors
-        wasted = seen.stats.num_field_evals
+    problem = pose(field, y0, ts, params, controls, sampling, find_method(method), stepping, name)
+    asked = _Asked(name, recovery, auto, correction, check_recompute)
+    sweep, (report, ys, plan) = _searched(problem, asked, ts)
     if stepping.batch_axis is not None:
         report = of_every_lane(report, sweep.backend)  # type: ignore[arg-type]
+    seen: Any = sweep.field
     seen.stats.count(report)
+    state = problem.state
     solution: Solution[Any] = Solution(ts, state.build(ys), seen.stats, report.status)
     solution.plan = plan
     failure = failed(report)
     if failure is not None and on_failure == "raise":
         raise_failure("solve", sweep, failure, solution, state.build)
+    taps = problem.taps
     solution.event, solution.interpolant = taps.result(report, sweep.clock), taps.interpolant(sweep, report)
     return solution
 
 
-def _read_times(ts: Any) -> list[float]:
-    if isinstance(ts, torch.Tensor):
-        return arguments.read_times("solve", ts.tolist())
-    if isinstance(ts, list | tuple) and any(getattr(t, "requires_grad", False) for t in ts):
-        raise InputError(
-            "solve: ts must be one tensor to get a gradient; got a sequence of tensors that require gradient. Stack "
-            "them with torch.stack."
-        )
-    return arguments.read_times("solve", ts)
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Which gradient a solve is to have."""
+
+    adjoint: str
+    recovery: Recovery
+    auto: Auto | None
+    correction: str
+    is_rechecked: bool
 
 
-def _check_tensors(state: Tree, params: Tree, controls: Tree) -> None:
-    trees = (state, params, controls)
-    leaves, paths = [leaf for tree in trees for leaf in tree.leaves], [path for tree in trees for path in tree.paths]
-    for leaf, path in zip(leaves, paths, strict=True):
-        if not isinstance(leaf, torch.Tensor):
-            raise InputError(
-                f"solve: {path} must be a torch.Tensor; got {type(leaf).__name__}. Convert it with torch.as_tensor."
-            )
-    arguments.check_state("solve", state.leaves, xp, state.paths)
-    arguments.check_parameters("solve", controls.leaves, xp, controls.paths)
-    arguments.check_devices("solve", leaves, paths)
+def _searched(problem: Problem, asked: _Asked, ts: Any) -> tuple[Sweep, tuple[Report, State, Plan | None]]:
+    """(sweep, what it found), run again where the field turns out to capture a tensor or to draw random numbers."""
+    captured: list[torch.Tensor] = []
+    wasted, is_searched = 0, False
+    while True:
+        sweep = problem.sweep(captured)
+        field: Any = sweep.field
+        field.stats.num_field_evals, field.replay.is_searched = wasted, is_searched
+        field.is_rechecked = asked.is_rechecked
+        try:
+            with shown(problem.stepping.progress, sweep) as watched:
+                found = _run(watched, asked, find_correction("solve", asked.correction, sweep), ts)
+            if not field.replay.must_go_again():
+                return sweep, found
+            is_searched = True
+        except NewCaptures as new:
+            captured = captured + new.tensors
+        wasted = field.stats.num_field_evals
+
+
+def _run(sweep: Sweep, asked: _Asked, correction: Correction, ts: Any) -> tuple[Report, State, Plan | None]:
+    """(report, stacked outputs, plan) with whatever gradient is wanted."""
+    field: Any = sweep.field
+    name, recovery, auto = asked.adjoint, asked.recovery, asked.auto
+    # A field that calls y.requires_grad_() must not change the user's tensor.
+    y0 = tuple([leaf if leaf.requires_grad else leaf.view_as(leaf) for leaf in field.state.leaves])
+    is_wanted, by_operations = torch.is_grad_enabled(), is_pushed()
+    if by_operations:
+        refuse_pushed("solve", sweep, recovery, correction)
+        name, auto = "backprop", None
+    field.needs_time = isinstance(ts, torch.Tensor) and (by_operations or (is_wanted and ts.requires_grad))
+    times = (ts,) if field.needs_time else ()
+    has_gradient = any(leaf.requires_grad for leaf in (*times, *y0, *field.theta, *field.controls.leaves))
+    plan = None
+    if auto is not None and is_wanted and has_gradient and not field.is_rechecked:
+        plan = make_plan(auto, sweep, field, has_framework=isinstance(correction, NoCorrection))
+        if plan is not None:
+            name, recovery = ("backprop" if plan.recovery is None else plan.adjoint), plan.recovery or recovery
+    field.watches = is_wanted and name != "backprop"
+    field.is_recomputed = field.watches and has_gradient
+    if not field.is_recomputed:
+        if field.needs_time:
+            sweep = sweep.with_times(ts.to(torch.float64).unbind(0))
+        outputs, _ = Kept(Nothing()).forward(sweep, y0)
+        found = sweep.report(outputs)
+        return found, sweep.backend.stack(found.rows), plan
+    refuse_hooks("solve", field.implicit)
+    if field.is_rechecked:
+        sweep = recorded("solve", sweep, field.state.paths)
+    job = Job(sweep, recovery, field, correction)
+    outputs = SolveNode.apply(job, *times, *y0, *field.theta, *field.controls.leaves)
+    size = len(field.state.leaves)
+    found = job.extras.restored(outputs[size : job.size])
+    job.report = job.extras.report = None  # which would keep the last state for the backward pass
+    return found, outputs[:size], plan
