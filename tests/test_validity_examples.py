@@ -32,5 +32,5 @@ def test_jax_loop(capsys: pytest.CaptureFixture[str]) -> None:
 
     monitor, found = spheres_jax.main(iterations=150)
     assert has_worked(monitor, 150)
-    assert (found.method, found.step) == ("euler", monitor.h)
+    assert (found.method, found.size) == ("euler", monitor.h)
     assert found.verdict in capsys.readouterr().out
