@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -75,7 +76,7 @@ def main(
     if context.invoked_subcommand is not None:
         return
     console = Console()
-    try:
+    with _refusing():
         selection = Selection(tuple(problem or ()), tuple(method or ()), tuple(preset or ()), tuple(pattern or ()))
         chosen = level or ("full" if any(selection) else "standard")
         added = add_namespaces(namespace or ())
@@ -83,27 +84,17 @@ def main(
         plan = make_plan(targets, chosen, selection)
         gaps = [gap for path in [GAPS_FILE, *(gaps_file or [])] for gap in read_gaps(path)]
         file = None if json is None else ReportFile(json)
-        for path in (junit, html):
-            if path is not None:
-                check_writable(path)
+        _check_writable(junit, html)
         report = Report(chosen, required, asked=str(selection))
         if resume:
             if json is None:
                 raise InputError("conformance: --resume must come with --json; got none. Name the interrupted run.")
             report, plan = take_up(json, plan, chosen, required)
-    except InputError as error:
-        _refuse(error)
     if list_:
-        for name, cases in plan.items():
-            for case in cases:
-                console.print(f"{name}/{case.id}", markup=False, highlight=False, soft_wrap=True)
+        _list(console, plan)
         return
     _run(console, run(plan, gaps, jobs, timeout, namespace or ()), sum(map(len, plan.values())), report, file)
-    _write(report, junit, html)
-    print_report(console, report)
-    if any(target.target in required and "is absent" in target.reason for target in report.targets):
-        console.print(f"here are: {', '.join(present())}", soft_wrap=True, highlight=False)
-    raise typer.Exit(int(bool(report.failures)))
+    _end(console, report, junit, html)
 
 
 @app.command("diff")
@@ -112,10 +103,8 @@ def diff_command(
     new: Annotated[Path, typer.Argument(help="A later one.")],
 ) -> None:
     """Tell what differs between two reports. Exit code 1 if something failed that had not."""
-    try:
+    with _refusing():
         lines, is_worse = diff(read_report(old), read_report(new))
-    except InputError as error:
-        _refuse(error)
     console = Console()
     for line in lines or ["no difference"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -130,29 +119,45 @@ def merge_command(
     html: Annotated[Path | None, typer.Option(help="Write it to this file as a page of its own.")] = None,
 ) -> None:
     """Make one report of several. Exit code 1 if something failed in one of them."""
-    try:
-        for path in (json, junit, html):
-            if path is not None:
-                check_writable(path)
+    with _refusing():
+        _check_writable(json, junit, html)
         report = merge([read_report(path) for path in reports])
-    except InputError as error:
-        _refuse(error)
     if json is not None:
         json.write_text(report.as_json())
-    _write(report, junit, html)
-    print_report(Console(), report)
-    raise typer.Exit(int(bool(report.failures)))
+    _end(Console(), report, junit, html)
 
 
-def _refuse(error: InputError) -> NoReturn:
-    Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True, highlight=False)
-    raise typer.Exit(2) from None
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say what is wrong with an argument, and end with exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from None
 
 
-def _write(report: Report, junit: Path | None, html: Path | None) -> None:
+def _check_writable(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None:
+            check_writable(path)
+
+
+def _list(console: Console, plan: Plan) -> None:
+    for name, cases in plan.items():
+        for case in cases:
+            console.print(f"{name}/{case.id}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _end(console: Console, report: Report, junit: Path | None, html: Path | None) -> NoReturn:
+    """Write the report, show it, and exit: with 1 if something failed."""
     for path, text in ((junit, as_junit), (html, as_html)):
         if path is not None:
             path.write_text(text(report))
+    print_report(console, report)
+    if any(target.target in report.required and "is absent" in target.reason for target in report.targets):
+        console.print(f"here are: {', '.join(present())}", soft_wrap=True, highlight=False)
+    raise typer.Exit(int(bool(report.failures)))
 
 
 def find_targets(
