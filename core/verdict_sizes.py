@@ -50,7 +50,7 @@ class StepSizes:
     duration: float
     name, label = "step", "step size"
     refined = 0.5, "half the step"
-    factors = 2.0, 1.0, 0.5, 0.25
+    factors: ClassVar[tuple[float, ...]] = 2.0, 1.0, 0.5, 0.25
     base = 2
 
     def options(self, size: float) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class StepTolerances:
     atol_share: float
     name, label = "tolerance", "relative tolerance"
     refined = 0.1, "a tenth of the tolerance"
-    factors = 10.0, 1.0, 0.1, 0.01
+    factors: ClassVar[tuple[float, ...]] = 10.0, 1.0, 0.1, 0.01
     base = 10
 
     def options(self, size: float) -> dict[str, Any]:
