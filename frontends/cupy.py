@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .late import late
 from .manual_names import *  # noqa: F403
 from .manual_names import LATE, NAMES
+
+if TYPE_CHECKING:
+    from .manual_late import *  # noqa: F403
 
 __all__ = sorted(NAMES)
 

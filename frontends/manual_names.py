@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from janode.core.auto import Auto
 from janode.core.backsolve import Backsolve
 from janode.core.controllers import PIController, PIDController
@@ -73,35 +71,3 @@ LATE = {
 }
 
 NAMES = [*__all__, *(name for names in LATE.values() for name in names)]
-
-if TYPE_CHECKING:
-    from .controls import (
-        Diagnosis,
-        control_times,
-        diagnose_controls,
-        refine_controls,
-        sample_controls,
-        smooth_controls,
-    )
-    from .manual_explain import Plan, explain
-    from .manual_jvp import solve_jvp
-    from .validity import (
-        Check,
-        Discrepancies,
-        Entry,
-        StepSizeMonitor,
-        ToleranceMonitor,
-        Validity,
-        checksum,
-        plot_validity,
-        relative_distance,
-        show_validity,
-        starting_step,
-        validate,
-    )
-
-    # For type checkers, which take what LATE finds for a name like any other.
-    __all__ += ["Diagnosis", "Plan", "control_times", "diagnose_controls", "explain", "refine_controls", "solve_jvp"]
-    __all__ += ["sample_controls", "smooth_controls"]
-    __all__ += ["Check", "Discrepancies", "Entry", "StepSizeMonitor", "ToleranceMonitor", "Validity", "checksum"]
-    __all__ += ["plot_validity", "relative_distance", "show_validity", "starting_step", "validate"]

@@ -9,6 +9,7 @@ from .manual_names import *  # noqa: F403
 from .manual_names import LATE, NAMES
 
 if TYPE_CHECKING:
+    from .manual_late import *  # noqa: F403
     from .numpy_ivp import IvpGradients as IvpGradients
     from .numpy_ivp import IvpResult as IvpResult
     from .numpy_ivp import IvpSolution as IvpSolution
