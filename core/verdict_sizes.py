@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from .errors import InputError
 from .methods import find_method
@@ -14,7 +14,7 @@ from .validity_pairs import check_pair, paired_steps, paired_tolerance
 HIGHEST_PAIR = "dopri8"
 
 
-class Sizes(Protocol):
+class Sizes:
     """What the sizes of a verdict's solvers are.
 
     Attributes:
@@ -32,25 +32,29 @@ class Sizes(Protocol):
 
     def options(self, size: float) -> dict[str, Any]:
         """What of a solve's options says the size."""
+        raise NotImplementedError
 
     def fits(self, size: float) -> bool:
         """Whether a solver can have this size."""
+        raise NotImplementedError
 
     def check(self, method: AnyMethod) -> None:
         """Refuse a method that has no such size."""
+        raise NotImplementedError
 
     def better(self, method: AnyMethod, size: float) -> AnyMethod:
         """The method that tests one of this size; the same one if there is no better."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class StepSizes:
+class StepSizes(Sizes):
     """The lengths of fixed steps on an interval of this duration, in the unit of time."""
 
     duration: float
     name, label = "step", "step size"
     refined = 0.5, "half the step"
-    factors: ClassVar[tuple[float, ...]] = 2.0, 1.0, 0.5, 0.25
+    factors = 2.0, 1.0, 0.5, 0.25
     base = 2
 
     def options(self, size: float) -> dict[str, Any]:
@@ -70,13 +74,13 @@ class StepSizes:
 
 
 @dataclass(frozen=True)
-class StepTolerances:
+class StepTolerances(Sizes):
     """The relative tolerances of adaptive steps; the absolute ones are ``atol_share`` times as large."""
 
     atol_share: float
     name, label = "tolerance", "relative tolerance"
     refined = 0.1, "a tenth of the tolerance"
-    factors: ClassVar[tuple[float, ...]] = 10.0, 1.0, 0.1, 0.01
+    factors = 10.0, 1.0, 0.1, 0.01
     base = 10
 
     def options(self, size: float) -> dict[str, Any]:
