@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +29,13 @@ def check_installed(library: str) -> None:
         raise typer.BadParameter(f"--library must be installed; got {library}. Install janode[{library}].")
 
 
+def tell_left_out(wanted: Iterable[str], scale: Container[str]) -> None:
+    """Say which of the wanted problems are not in the scale."""
+    for name in wanted:
+        if name not in scale:
+            typer.echo(f"left out: {name}, for scikit-learn is not installed")
+
+
 def results_of(study: str) -> Path:
     """The folder of a study's results, unless another is given."""
     return Path(__file__).parent / "results" / study
@@ -45,8 +52,9 @@ class Study:
     figures: Callable[[Results], Mapping[str, Figure]]
 
 
-def run_study(study: Study, is_resumed: bool, folder: Path) -> None:
-    """Compute, print and save the study; exit with 1 if a claim does not hold."""
+def run_study(study: Study, is_resumed: bool, is_full: bool, out: Path) -> None:
+    """Compute, print and save the study in the folder of its scale; exit with 1 if a claim does not hold."""
+    folder = out / ("full" if is_full else "quick")
     console = Console()
     if not console.is_terminal:
         console.width = 160

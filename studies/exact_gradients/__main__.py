@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from studies.command import Device, Out, Resume, Study, check_installed, results_of, run_study
+from studies.command import Device, Out, Resume, Study, check_installed, results_of, run_study, tell_left_out
 
 from . import study
 from .figures import draw_all
@@ -28,8 +28,7 @@ def main(
     check_installed(library)
     wanted = study.FULL if full else study.QUICK
     scale = study.installed(wanted)
-    for name in wanted.settings.keys() - scale.settings.keys():
-        typer.echo(f"left out: {name}, for scikit-learn is not installed")
+    tell_left_out(wanted.settings, scale.settings)
     made = Study(
         study.parts(scale, library, device),
         study.settings(scale, library, device),
@@ -37,7 +36,7 @@ def main(
         lambda results: study.claims(results, scale, library),
         lambda results: draw_all(results, scale),
     )
-    run_study(made, resume, out / ("full" if full else "quick"))
+    run_study(made, resume, full, out)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main(
         lambda results: study.claims(results, scale),
         lambda results: draw_all(results, scale),
     )
-    run_study(made, resume, out / ("full" if full else "quick"))
+    run_study(made, resume, full, out)
 
 
 if __name__ == "__main__":
