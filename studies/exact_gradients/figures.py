@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from studies.colors import BLUE, GREEN, ORANGE, RED
+
 from . import comparisons, study
 from .solvers import DOUBLE_SUMS, PRESETS
 
-RED, BLUE, GREEN, ORANGE = "#d1495b", "#2e5eaa", "#2a9d6f", "#e08e2b"
 COLORS = {"dopri5": BLUE, "dopri8": RED, "rk4": GREEN}
 LINES = {"symplectic": BLUE, DOUBLE_SUMS: GREEN, "backsolve": RED, "aca": ORANGE, "backprop": GREEN}
 STYLES = dict(zip(comparisons.SIZES, ("o-", "s--", "^:"), strict=True))

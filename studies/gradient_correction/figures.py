@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from studies.colors import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
+
 from . import comb, orders, study, training
 from .problems import DURATION, Tanh
 
-INK = "#1f2430"
-RED, BLUE, GREEN, ORANGE, PURPLE, GREY = "#d1495b", "#2e5eaa", "#2a9d6f", "#e08e2b", "#8b5fbf", "#8a8f98"
 COLORS = {
     "none": RED,
     "filter": BLUE,

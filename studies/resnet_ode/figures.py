@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from studies.colors import BLUE, GREEN, GREY, ORANGE, RED
+
 from . import study
 from .problem import KINDS
 
-RED, BLUE, GREEN, ORANGE, GREY = "#d1495b", "#2e5eaa", "#2a9d6f", "#e08e2b", "#8a8f98"
 COLORS = {
     "smooth": BLUE,
     "random": ORANGE,

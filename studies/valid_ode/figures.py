@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from studies.colors import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
+
 from . import monitored, search, study
 
-INK = "#1f2430"
-RED, BLUE, GREEN, ORANGE, PURPLE, GREY = "#d1495b", "#2e5eaa", "#2a9d6f", "#e08e2b", "#8b5fbf", "#8a8f98"
 LINES = {
     search.TRAINED: (INK, "training solver"),
     "euler x 2": (ORANGE, "Euler, twice the step"),
