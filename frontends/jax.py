@@ -33,8 +33,9 @@ from .jax_controls import (
 from .jax_jvp import solve_jvp
 from .jax_modules import ControlledODE
 from .jax_odeint import odeint
-from .jax_residual import ode_gap, residual_errors, residual_stack
+from .jax_residual import residual_stack
 from .jax_solve import solve
+from .jax_stack_reports import ode_gap, residual_errors
 from .jax_validity import checksum, relative_distance, starting_step, validate
 from .validity import Check, Discrepancies, Entry, StepSizeMonitor, ToleranceMonitor, Validity
 from .validity_report import plot_validity, show_validity
