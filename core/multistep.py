@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .carry import SeveralStates, both, plus
 from .errors import InputError
 from .protocols import Backend, Carry, Phase, State, Stepper, StepPullRequests, StepRequests, Time
 from .runge_kutta import RungeKutta, mean_slope
@@ -24,10 +25,6 @@ WEIGHTS: dict[int, tuple[float, ...]] = {
     4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 }
 """beta_0 .. beta_{k-1} (Hairer, Norsett, Wanner 1993, table III.1.1)."""
-
-
-def _sum(ops: Backend, left: State, *others: State) -> State:
-    return ops.linear_combination(left, 1.0, (1.0,) * len(others), others)
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class _LeapfrogStart:
 
     def step_vjp(self, ops: Backend, carry_bar: Carry, h: Time) -> StepPullRequests:
         (lam,), h_bar = yield from self.one_step.step_vjp(ops, (carry_bar[1],), h)
-        return (ops.zeros(lam), _sum(ops, lam, carry_bar[0])), h_bar
+        return (ops.zeros(lam), plus(ops, lam, carry_bar[0])), h_bar
 
     def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
         yield from ()
@@ -79,7 +76,7 @@ class _LeapfrogStep:
         now_bar, following_bar = carry_bar
         v = ops.linear_combination(None, h, (2.0,), (following_bar,))
         f, y_bar = yield 0, v
-        return (following_bar, _sum(ops, now_bar, y_bar)), mean_slope(ops, h, [(v, f)])
+        return (following_bar, plus(ops, now_bar, y_bar)), mean_slope(ops, h, [(v, f)])
 
     def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
         return _leap_back(ops, carry, h)
@@ -107,10 +104,9 @@ class _SmoothedStart:
         z_bar, following_bar, ahead_bar = carry_bar
         v = ops.linear_combination(None, h, (2.0,), (ahead_bar,))
         f, y_bar = yield len(self.one_step.c), v
-        (lam,), h_bar = yield from self.one_step.step_vjp(ops, (_sum(ops, following_bar, y_bar),), h)
+        (lam,), h_bar = yield from self.one_step.step_vjp(ops, (plus(ops, following_bar, y_bar),), h)
         rest = mean_slope(ops, h, [(v, f)])
-        total = None if h_bar is None or rest is None else h_bar + rest
-        return (ops.zeros(lam), ops.zeros(lam), _sum(ops, lam, z_bar, ahead_bar)), total
+        return (ops.zeros(lam), ops.zeros(lam), plus(ops, lam, z_bar, ahead_bar)), both(h_bar, rest)
 
     def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
         yield from ()
@@ -134,7 +130,7 @@ class _SmoothedStep:
         now_bar, following_bar, ahead_bar = carry_bar
         v = ops.linear_combination(None, h, (2.0,), (ahead_bar,))
         f, y_bar = yield 0, v
-        pulled = _sum(ops, now_bar, ahead_bar), _sum(ops, following_bar, y_bar)
+        pulled = plus(ops, now_bar, ahead_bar), plus(ops, following_bar, y_bar)
         return (ops.zeros(v), *pulled), mean_slope(ops, h, [(v, f)])
 
     def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
@@ -197,7 +193,7 @@ class Leapfrog:
     def output_vjp(self, carry_bar: Carry, y_bar: State, ops: Backend) -> Carry:
         """carry_bar with the cotangent of the output added."""
         if not self.is_smoothed:
-            return carry_bar[0], _sum(ops, carry_bar[1], y_bar)
+            return carry_bar[0], plus(ops, carry_bar[1], y_bar)
         weighted = zip(carry_bar, (0.25, 0.5, 0.25), strict=True)
         return tuple([ops.linear_combination(bar, 1.0, (weight,), (y_bar,)) for bar, weight in weighted])
 
@@ -242,9 +238,8 @@ class _AdamsStart:
             except StopIteration as done:
                 (lam,), h_bar = done.value
                 rest = mean_slope(ops, h, extra)
-                total = None if h_bar is None or rest is None else h_bar + rest
-                return (lam, *carry_bar[2:], ops.zeros(lam)), total
-            reply = yield i, (_sum(ops, v, newest_bar) if i == 0 else v)
+                return (lam, *carry_bar[2:], ops.zeros(lam)), both(h_bar, rest)
+            reply = yield i, (plus(ops, v, newest_bar) if i == 0 else v)
             if i == 0:
                 extra.append((newest_bar, reply.f))
 
@@ -272,14 +267,14 @@ class _AdamsStep:
             for weight, bar in zip(self.weights[1:-1], increments_bar[1:], strict=True)
         ]
         oldest = ops.linear_combination(None, 1.0, self.weights[-1:], (lam,))
-        return (_sum(ops, lam, y_bar), *older, oldest), mean_slope(ops, h, [(v, f)])
+        return (plus(ops, lam, y_bar), *older, oldest), mean_slope(ops, h, [(v, f)])
 
 
 _STARTS = {2: "heun2", 3: "heun3", 4: "rk4"}
 
 
 @dataclass(frozen=True)
-class AdamsBashforth:
+class AdamsBashforth(SeveralStates):
     """The Adams-Bashforth method of order 2, 3 or 4 on the carry (z_n, h f_{n-1}, ...). One evaluation per step.
 
     Args:
@@ -307,32 +302,17 @@ class AdamsBashforth:
         """ab2, ab3 or ab4."""
         return f"ab{self.order}"
 
+    @property
+    def size(self) -> int:
+        """z_n and k - 1 increments; the start steps push out those to begin with without reading them."""
+        return self.order
+
     def phases(self, num_steps: int) -> tuple[Phase, ...]:
         """k - 1 start steps, then multistep steps."""
         start: Stepper = _AdamsStart(RungeKutta(TABLEAUS[self.start_method]))
         num_start = min(self.order - 1, num_steps)
         phases = (Phase(start, num_start), Phase(_AdamsStep(WEIGHTS[self.order]), num_steps - num_start))
         return tuple(phase for phase in phases if phase.num_steps)
-
-    def start(self, y0: State) -> Carry:
-        """The carry before the first step; the start steps push out its history without reading it."""
-        return (y0,) * self.order
-
-    def output(self, carry: Carry) -> State:
-        """The newest state."""
-        return carry[0]
-
-    def output_vjp(self, carry_bar: Carry, y_bar: State, ops: Backend) -> Carry:
-        """carry_bar with the cotangent of the output added."""
-        return _sum(ops, carry_bar[0], y_bar), *carry_bar[1:]
-
-    def carry_zeros(self, zeros: State) -> Carry:
-        """The cotangent of a carry nothing depends on."""
-        return (zeros,) * self.order
-
-    def start_vjp(self, carry_bar: Carry) -> State:
-        """The cotangent of y0."""
-        return carry_bar[0]
 
 
 def _check_start(where: str, name: str, least_order: int) -> None:

@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from .carry import SeveralStates, both, plus
 from .errors import InputError
 from .protocols import Backend, Carry, Phase, State, Stepper, StepPullRequests, StepRequests, Time
 from .runge_kutta import RungeKutta, mean_slope
 from .tableau import Tableau
-
-
-def _sum(ops: Backend, left: State, *others: State) -> State:
-    return ops.linear_combination(left, 1.0, (1.0,) * len(others), others)
 
 
 def _added(left: State, right: State) -> State:
@@ -54,7 +51,7 @@ class _AlfStep:
         w_bar = ops.linear_combination(w_bar, 1.0, (0.5,), (z_bar,))
         v = ops.linear_combination(None, h, (2.0 * self.damping,), (w_bar,))
         f, y_bar = yield 0, v
-        z_bar = _sum(ops, z_bar, y_bar)
+        z_bar = plus(ops, z_bar, y_bar)
         w_bar = ops.linear_combination(None, 1.0, (1.0 - 2.0 * self.damping, 0.5), (w_bar, z_bar))
         return (z_bar, w_bar), mean_slope(ops, h, [(v, f)])
 
@@ -87,7 +84,7 @@ class _HeunStep:
         y_bar, x_bar, d_bar = carry_bar
         v = _scaled(ops, h, ops.linear_combination(d_bar, 1.0, (0.5,), (y_bar,)))
         f, from_f = yield 0, v
-        x_bar = _sum(ops, x_bar, from_f)
+        x_bar = plus(ops, x_bar, from_f)
         d_bar = ops.linear_combination(x_bar, 1.0, (0.5,), (y_bar,))
         y_bar = ops.linear_combination(y_bar, 1.0, (2.0,), (x_bar,))
         return (y_bar, _scaled(ops, -1.0, x_bar), d_bar), mean_slope(ops, h, [(v, f)])
@@ -137,17 +134,15 @@ class _FirstStep:
         v = _scaled(ops, h, d_bar)
         f, from_f = yield 0, v
         rest = mean_slope(ops, h, [(v, f)])
-        total = None if h_bar is None or rest is None else h_bar + rest
-        return (_sum(ops, y_bar, from_f), *others, ops.zeros(d_bar)), total
+        return (plus(ops, y_bar, from_f), *others, ops.zeros(d_bar)), both(h_bar, rest)
 
     def step_back(self, ops: Backend, carry: Carry, h: Time) -> StepRequests:
         return (yield from self.step_on.step_back(ops, carry, h))
 
 
-class _Started:
-    """A method of equal steps whose carry is ``size`` states, the first the solution, the last h f to begin with."""
+class _Started(SeveralStates):
+    """A method of equal steps whose carry holds h f to begin with as its last entry."""
 
-    size: int
     needs_equal_steps = True
     has_end_node = False
 
@@ -159,26 +154,6 @@ class _Started:
         """The first step, which makes the increment, and the others."""
         first = Phase(_FirstStep(self._stepper), 1)
         return (first, Phase(self._stepper, num_steps - 1)) if num_steps > 1 else (first,)
-
-    def start(self, y0: State) -> Carry:
-        """The carry before the first step, which does not read its last entry."""
-        return (y0,) * self.size
-
-    def output(self, carry: Carry) -> State:
-        """The solution a carry stands for."""
-        return carry[0]
-
-    def output_vjp(self, carry_bar: Carry, y_bar: State, ops: Backend) -> Carry:
-        """carry_bar with the cotangent of the output added."""
-        return _sum(ops, carry_bar[0], y_bar), *carry_bar[1:]
-
-    def carry_zeros(self, zeros: State) -> Carry:
-        """The cotangent of a carry nothing depends on."""
-        return (zeros,) * self.size
-
-    def start_vjp(self, carry_bar: Carry) -> State:
-        """The cotangent of y0."""
-        return carry_bar[0]
 
 
 @dataclass(frozen=True)
@@ -239,7 +214,7 @@ class ReversibleHeun(_Started):
 
 
 @dataclass(frozen=True)
-class ReversibleCoupling:
+class ReversibleCoupling(SeveralStates):
     """A Runge-Kutta method Psi made reversible by a second state, on the carry (y, z). 2 s evaluations per step.
 
         y' = q y + (1 - q) z + Psi_h(z) - z,   z' = z - (Psi_{-h}(y') - y'),   z_0 = y_0,   0 < q < 1
@@ -259,6 +234,7 @@ class ReversibleCoupling:
     needs_equal_steps = False
     has_end_node = False
     inverse = "exact"
+    size = 2
 
     def __post_init__(self) -> None:
         if isinstance(self.base, Tableau):
@@ -296,22 +272,6 @@ class ReversibleCoupling:
         """All steps are alike."""
         return (Phase(self, num_steps),)
 
-    def start(self, y0: State) -> Carry:
-        """The carry before the first step."""
-        return y0, y0
-
-    def output(self, carry: Carry) -> State:
-        """The solution a carry stands for."""
-        return carry[0]
-
-    def output_vjp(self, carry_bar: Carry, y_bar: State, ops: Backend) -> Carry:
-        """carry_bar with the cotangent of the output added."""
-        return _sum(ops, carry_bar[0], y_bar), carry_bar[1]
-
-    def carry_zeros(self, zeros: State) -> Carry:
-        """The cotangent of a carry nothing depends on."""
-        return zeros, zeros
-
     def start_vjp(self, carry_bar: Carry) -> State:
         """The cotangent of y0, which both states start from."""
         return _added(*carry_bar)
@@ -337,7 +297,7 @@ class ReversibleCoupling:
         y_bar, z_bar = carry_bar
         minus = _scaled(ops, -1.0, z_bar)
         (back_bar,), minus_h_bar = yield from _shifted(self.base.step_vjp(ops, (minus,), -h), len(self.base.c))
-        y_bar = _sum(ops, y_bar, z_bar, back_bar)
+        y_bar = plus(ops, y_bar, z_bar, back_bar)
         (forth_bar,), h_bar = yield from self.base.step_vjp(ops, (y_bar,), h)
         z_bar = ops.linear_combination(forth_bar, 1.0, (1.0, -self.coupling), (z_bar, y_bar))
         total = None if h_bar is None or minus_h_bar is None else h_bar - minus_h_bar
