@@ -11,20 +11,12 @@ import torch
 from janode.core.errors import InputError
 from janode.core.events import Event
 from janode.core.interpolation import ContinuousSolution
-from janode.core.spaced import bracket, cubic, linear, spaced
 from janode.core.stepping import Stepping
 
+from .torch_odeint_callbacks import Hooks, warn_of_adjoint_callbacks
 from .torch_odeint_field import Adapted, only_for
-from .torch_odeint_options import (
-    Fixed,
-    Hooks,
-    check_options,
-    find,
-    read_adaptive,
-    read_fixed,
-    read_tolerance,
-    warn_of_adjoint_callbacks,
-)
+from .torch_odeint_grids import between, grid_of, mapped
+from .torch_odeint_options import check_options, find, read_adaptive, read_fixed, read_tolerance
 from .torch_solve import solve_as
 
 
@@ -244,15 +236,15 @@ def _odeint(
     if event_fn is not None:
         return _until(where, func, field, y0, t, tolerances, method, options, event_fn, adjoint)
     if len(t) == 1:
-        return _map(lambda leaf: leaf[None], y0)
+        return mapped(lambda leaf: leaf[None], y0)
     adapted = Adapted(field, y0)
     if is_adaptive:
         stepping = _adaptive(where, func, y0, t, tolerances, options)
         return solve_as(stepping, adapted, y0, t, adapted.params, method=name, adjoint=adjoint).ys
     fixed, stepping = read_fixed(where, options or {}, Hooks(func, _builder(y0), t))
-    grid = _grid(where, fixed, func, y0, t)
+    grid = grid_of(where, fixed, func, y0, t)
     ys = solve_as(stepping, adapted, y0, grid, adapted.params, method=name, adjoint=adjoint).ys
-    return ys if grid is t else _between(fixed.interp, adapted, grid, ys, t)
+    return ys if grid is t else between(fixed.interp, adapted, grid, ys, t)
 
 
 def _adaptive(
@@ -289,7 +281,7 @@ def _until(
     with torch.no_grad():
         signs = event_fn(t[0].to(leaf.real), y0).sign().reshape(-1)
     if not bool(signs.all()):
-        return t[0], _map(lambda leaf: torch.stack([leaf, leaf]), y0)
+        return t[0], mapped(lambda leaf: torch.stack([leaf, leaf]), y0)
     adapted = Adapted(field, y0)
     far = torch.finfo(t.dtype).max / 4 * (t[1] - t[0]).detach().sign()
     ts = torch.stack([t[0], far])
@@ -298,7 +290,7 @@ def _until(
     stepping = replace(_adaptive(where, func, y0, ts, tolerances, options), event=event)
     found = solve_as(stepping, adapted, y0, ts, adapted.params, method=name, adjoint=adjoint).event
     assert found is not None
-    return found.t.to(t), _map(lambda *leaves: torch.stack(leaves), y0, found.y)
+    return found.t.to(t), mapped(lambda *leaves: torch.stack(leaves), y0, found.y)
 
 
 def _check(where: str, y0: Any, t: Any) -> None:
@@ -310,57 +302,3 @@ def _check(where: str, y0: Any, t: Any) -> None:
     if not (isinstance(t, torch.Tensor) and t.ndim == 1 and t.is_floating_point() and len(t)):
         got = f"shape {tuple(t.shape)} and dtype {t.dtype}" if isinstance(t, torch.Tensor) else type(t).__name__
         raise InputError(f"{where}: t must be a 1-D tensor of real floating-point numbers; got {got}. Stack the times.")
-
-
-def _map(function: Callable[..., Any], *trees: Any) -> Any:
-    """The function of the leaves of tensors or tuples of tensors."""
-    if isinstance(trees[0], tuple):
-        return tuple([function(*leaves) for leaves in zip(*trees, strict=True)])
-    return function(*trees)
-
-
-def _grid(where: str, fixed: Fixed, func: Callable[..., Any], y0: Any, t: torch.Tensor) -> torch.Tensor:
-    """The times that fixed steps lead to: t itself unless an option says otherwise."""
-    if fixed.step_size is not None:
-        start, *_, end = t.tolist()
-        offsets = spaced(end - start, fixed.step_size)
-        return torch.cat([t[0] + torch.tensor(offsets, dtype=t.dtype, device=t.device), t[-1:]])
-    if fixed.grid_constructor is None:
-        return t
-    grid = fixed.grid_constructor(func, y0, t)
-    if not (isinstance(grid, torch.Tensor) and grid.ndim == 1 and len(grid) > 1) or not (
-        bool(grid[0] == t[0]) and bool(grid[-1] == t[-1])
-    ):
-        raise InputError(
-            f"{where}: grid_constructor must return a 1-D tensor from t[0] to t[-1]; got {grid}. Let it begin and end "
-            "there."
-        )
-    return grid
-
-
-def _between(interp: str, field: Adapted, grid: torch.Tensor, ys: Any, t: torch.Tensor) -> Any:
-    """The states at all t from those at the grid points."""
-    points = grid.tolist()
-    rows = []
-    for place, time in enumerate(t.tolist()):
-        k = bracket(points, time)
-        y, y_next = (_map(lambda leaf, n=n: leaf[n], ys) for n in (k, k + 1))
-        if time in (points[k], points[k + 1]):
-            rows.append(y if time == points[k] else y_next)
-            continue
-        h = grid[k + 1] - grid[k]
-        x = (t[place] - grid[k]) / h
-        if interp == "linear":
-            rows.append(_map(lambda a, b, x=x: linear(x.to(a.real), a, b), y, y_next))
-        else:
-            f, f_next = field.at(grid[k], y), field.at(grid[k + 1], y_next)
-            rows.append(
-                _map(
-                    lambda a, fa, b, fb, x=x, h=h: cubic(x.to(a.real), h.to(a.real), a, fa, b, fb),
-                    y,
-                    f,
-                    y_next,
-                    f_next,
-                )
-            )
-    return _map(lambda *leaves: torch.stack(leaves), *rows)
