@@ -25,8 +25,10 @@ from janode.core.tableaus import TABLEAUS
 
 Patch = pytest.MonkeyPatch
 Fault = Callable[[Patch], None]
-FAULTS: dict[str, tuple[Fault, str, str]] = {}
-"""By name: (what breaks janode, the arguments of the run, the cell and the words that must be in its output)."""
+Entry = tuple[Fault, str, str]
+"""What breaks janode, the arguments of the run, the cell and the words that must be in its output."""
+FAULTS: dict[str, Entry] = {}
+"""By name."""
 
 
 def fault(arguments: str, told: str) -> Callable[[Fault], Fault]:
@@ -40,6 +42,27 @@ def fault(arguments: str, told: str) -> Callable[[Fault], Fault]:
 def run(arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["--jobs", "0", *arguments.split()])
     return result.exit_code, " ".join(result.output.split())
+
+
+def runs_of(faults: dict[str, Entry]) -> list[str]:
+    """The arguments of all their runs."""
+    return sorted({arguments for _, arguments, _ in faults.values()})
+
+
+def check_caught(entry: Entry, patch: Patch) -> None:
+    """The fault fails the run by the cell that must show it."""
+    breaks, arguments, told = entry
+    breaks(patch)
+    code, output = run(arguments)
+    assert code == 1, output
+    assert f"failed {told}" in output
+
+
+def check_clean(arguments: str) -> None:
+    """Without a fault the run passes."""
+    code, output = run(arguments)
+    assert code == 0, output
+    assert " ran " in output
 
 
 def change_field(patch: Patch, problem: str, change: Callable[..., Any]) -> None:
@@ -226,15 +249,9 @@ def a_case_that_raises(patch: Patch) -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_caught(name: str, monkeypatch: Patch) -> None:
-    breaks, arguments, told = FAULTS[name]
-    breaks(monkeypatch)
-    code, output = run(arguments)
-    assert code == 1, output
-    assert f"failed {told}" in output
+    check_caught(FAULTS[name], monkeypatch)
 
 
-@pytest.mark.parametrize("arguments", sorted({arguments for _, arguments, _ in FAULTS.values()}))
+@pytest.mark.parametrize("arguments", runs_of(FAULTS))
 def test_without_the_fault_the_same_run_passes(arguments: str) -> None:
-    code, output = run(arguments)
-    assert code == 0, output
-    assert " ran " in output
+    check_clean(arguments)

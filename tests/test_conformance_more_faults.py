@@ -25,14 +25,17 @@ from .test_conformance_faults import (
     FAULTS,
     RK4_AFFINE,
     STRICT,
+    Entry,
     Fault,
     Patch,
     change_backend,
     change_field,
-    run,
+    check_caught,
+    check_clean,
+    runs_of,
 )
 
-MORE: dict[str, tuple[Fault, str, str]] = {}
+MORE: dict[str, Entry] = {}
 NUMPY = "--target numpy-cpu-f64"
 
 
@@ -208,18 +211,12 @@ def inverse_that_is_not_one(patch: Patch) -> None:
 
 @pytest.mark.parametrize("name", MORE)
 def test_a_fault_is_caught(name: str, monkeypatch: Patch) -> None:
-    breaks, arguments, told = MORE[name]
-    breaks(monkeypatch)
-    code, output = run(arguments)
-    assert code == 1, output
-    assert f"failed {told}" in output
+    check_caught(MORE[name], monkeypatch)
 
 
-@pytest.mark.parametrize("arguments", sorted({arguments for _, arguments, _ in MORE.values()}))
+@pytest.mark.parametrize("arguments", runs_of(MORE))
 def test_without_the_fault_the_same_run_passes(arguments: str) -> None:
-    code, output = run(arguments)
-    assert code == 0, output
-    assert " ran " in output
+    check_clean(arguments)
 
 
 def test_no_fault_stands_twice() -> None:
