@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -12,18 +12,11 @@ import torch
 
 import janode.torch as jo
 from janode.core.corrections import oscillation
+from tests.torch_oracle import F64, one_thread
 
-F64 = torch.float64
+__all__ = ["one_thread"]
+
 Y0 = torch.tensor([[0.5, -1.0], [1.5, 0.2], [-0.3, 0.8]], dtype=F64)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 class Block(torch.nn.Module):
