@@ -22,6 +22,7 @@ from .targets import TARGETS, present
 from .tracing import (
     Counts,
     Divergence,
+    Trace,
     find_divergence,
     find_pullback_divergence,
     find_slope_divergence,
@@ -30,6 +31,7 @@ from .tracing import (
 )
 
 Tree = Any
+Side = tuple[Runtime, Problem]
 _NUDGE = 4.0
 """By how many eps inputs are moved to see how far rounding errors grow."""
 
@@ -165,37 +167,42 @@ def compare(
     if first not in fields:
         raise unknown_name("compare", "reference", first, fields)
     chosen: Options = {"method": "dopri5", "adjoint": adjoint, **options}
-    problems = {name: _problem(name, field, inputs, chosen, knots) for name, field in fields.items()}
-    values = {name: _values(runtimes[name], problems[name], inputs, chosen) for name in fields}
+    sides = {name: (runtimes[name], _problem(name, field, inputs, chosen, knots)) for name, field in fields.items()}
+    values = {name: _values(*side, inputs, chosen) for name, side in sides.items()}
     if condition is None:
-        condition = _measured(runtimes[first], problems[first], inputs, chosen, values[first], EPS[precision])
+        condition = _measured(*sides[first], inputs, chosen, values[first], EPS[precision])
     comparison = Comparison(condition, EPS[precision])
-    traces = {name: trace(runtimes[name], problems[name], inputs, chosen) for name in fields}
-    differences = {
-        name: [
-            difference
-            for key, tree in values[first].items()
-            # The dtype of the gradient of times is the library's own.
-            if key in got  # JAX has no gradient of ts where adaptive steps end at knots
-            for difference in comparison.trees(key, got[key], got[key] if key == "ts_bar" else tree, tree)
-        ]
-        for name, got in values.items()
-        if name != first
+    traces = {name: trace(*side, inputs, chosen) for name, side in sides.items()}
+    differences = {name: _differences(comparison, values[first], values[name]) for name in fields if name != first}
+    divergences = {
+        name: _divergence((sides[first], sides[name]), (traces[first], traces[name]), inputs, comparison, chosen)
+        for name, found in differences.items()
+        if any(not d.is_ok for d in found)
     }
-    divergences: dict[str, Divergence | None] = {}
-    for name, found in differences.items():
-        if any(not d.is_ok for d in found):
-            sides = [(runtimes[side], problems[side]) for side in (first, name)]
-            # Adaptive steps are never quite alike: the fields are compared where one of them was asked.
-            found_at = find_slope_divergence(sides[0], traces[name], comparison) if is_adaptive(chosen) else None
-            found_at = found_at or find_divergence(traces[first], traces[name], comparison)
-            divergences[name] = found_at or find_pullback_divergence(
-                traces[first], sides[0], sides[1], inputs, comparison
-            )
     facts = {name: runtime.facts() for name, runtime in runtimes.items()}
     counts = {name: found.counts for name, found in traces.items()}
     solve = {**{key: str(value) for key, value in chosen.items()}, "ts": list(inputs.ts)}
     return ModelReport(first, facts, differences, counts, divergences, values[first], solve, EPS[precision])
+
+
+def _differences(comparison: Comparison, expected: dict[str, Tree], got: dict[str, Tree]) -> list[Difference]:
+    """One for each array of one library's results; the dtype of the gradient of times is the library's own."""
+    return [
+        difference
+        for key, tree in expected.items()
+        if key in got  # JAX has no gradient of ts where adaptive steps end at knots
+        for difference in comparison.trees(key, got[key], got[key] if key == "ts_bar" else tree, tree)
+    ]
+
+
+def _divergence(
+    sides: tuple[Side, Side], traces: tuple[Trace, Trace], inputs: Inputs, comparison: Comparison, options: Options
+) -> Divergence | None:
+    """Where the second of two solves first parts from the first, or None if no stage shows it."""
+    # Adaptive steps are never quite alike: the fields are compared where one of them was asked.
+    found = find_slope_divergence(sides[0], traces[1], comparison) if is_adaptive(options) else None
+    found = found or find_divergence(*traces, comparison)
+    return found or find_pullback_divergence(traces[0], *sides, inputs, comparison)
 
 
 def assert_conforms(fields: Mapping[str, Any], params: Any = None, **arguments: Any) -> ModelReport:
