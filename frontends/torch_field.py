@@ -14,6 +14,7 @@ from janode.core.errors import InputError
 from janode.core.protocols import Cotangent, State
 from janode.core.solution import Stats
 
+from .torch_engine import pulled
 from .torch_replay import Effects, Replay, version
 from .torch_watch import NewCaptures, Watch, edge_of, ends, find_derived, refuse_capture
 from .trees import Tree
@@ -67,7 +68,7 @@ class _Linearization:
         found: tuple[torch.Tensor | None, ...] = (None,) * len(inputs)
         if outputs:
             fs, bars = zip(*outputs, strict=True)
-            found = torch.autograd.grad(fs, inputs, bars, allow_unused=True, retain_graph=field.keeps_graphs)
+            found = pulled(fs, inputs, bars, field.keeps_graphs)
         size = len(field.state.leaves)
         y_bar = tuple(
             [
