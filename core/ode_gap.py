@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from .errors import InputError
 from .protocols import Backend, Field, State
 from .records import Carries
 from .residual import Stack
@@ -74,6 +75,12 @@ class _Interpolated:
             return first
         following = self.field(t, y, self.rows[place.first + 1])
         return self.backend.linear_combination(None, 1.0, (1.0 - place.share, place.share), (first, following))
+
+
+def check_substeps(substeps: int) -> None:
+    """Refuse fewer than one."""
+    if substeps < 1:
+        raise InputError(f"ode_gap: substeps must be at least 1; got {substeps}. 4 resolve a smooth stack.")
 
 
 def measure(stack: Stack, x: State, params: Sequence[State] | None, substeps: int) -> OdeGap:

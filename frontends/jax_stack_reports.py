@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from janode.core.errors import InputError
-from janode.core.ode_gap import OdeGap, measure
+from janode.core.ode_gap import OdeGap, check_substeps, measure
 from janode.core.protocols import Array, State
 
 from .jax_residual import pose_stack
@@ -55,8 +54,7 @@ def ode_gap(
 
     Cost: about 7 substeps N evaluations, one after the other, and N states.
     """
-    if substeps < 1:
-        raise InputError(f"ode_gap: substeps must be at least 1; got {substeps}. 4 resolve a smooth stack.")
+    check_substeps(substeps)
     program, (state, shared, constants, given), _ = pose_stack(block, params, x, extra, scheme, "symplectic", step)
     stack = program.stack(shared, constants, given)
     rows = list(given)

@@ -19,6 +19,7 @@ from janode.core.validity_metrics import Comparison
 from janode.core.verdict import Validity
 
 from . import validity
+from .jax_solve import solve
 
 
 def validate(
@@ -81,8 +82,6 @@ def validate(
         >>> found.is_valid
         False
     """
-    from .jax import solve  # which imports this module
-
     def run(method: AnyMethod, sized: dict[str, Any], with_gradient: bool) -> Run:
         def states(y0: Any, params: Any) -> tuple[Any, Any]:
             options: Any = {"controls": controls, "method": method, **sized, "on_failure": "return"}

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from janode.core.errors import InputError
-from janode.core.ode_gap import OdeGap, measure
+from janode.core.ode_gap import OdeGap, check_substeps, measure
 from janode.core.residual import MEMORY_FREE, adjoints_of
 
 from .torch_blocks import Blocks
@@ -74,8 +73,7 @@ def ode_gap(stack: ResidualStack, x: torch.Tensor, *extra: Any, substeps: int = 
         >>> 0.0 < gap.distance < gap.bound < 0.02
         True
     """
-    if substeps < 1:
-        raise InputError(f"ode_gap: substeps must be at least 1; got {substeps}. 4 resolve a smooth stack.")
+    check_substeps(substeps)
     with _looking(stack, x, extra) as steps:
         params = [tuple(p.detach() for p in block.parameters()) for block in stack.blocks]
         return measure(steps, (x.detach(),), params, substeps)
