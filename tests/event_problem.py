@@ -63,21 +63,26 @@ def numpy_gradient(adjoint: str) -> list[Any]:
     return [found.y0, found.params, found.ts, place_bar]
 
 
+def torch_solve(y0: Any, params: Any, ts: Any, adjoint: str = "auto") -> Any:
+    event = janode.torch.Event(height, direction=-1)
+    return janode.torch.solve(field(torch), y0, ts, params, event=event, adjoint=adjoint, **OPTIONS)
+
+
 def torch_gradient(adjoint: str) -> list[Any]:
     inputs = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (Y0, PARAMS, TS, PLACE)]
-    event = janode.torch.Event(height, direction=-1)
-    solution = janode.torch.solve(
-        field(torch), inputs[0], inputs[2], inputs[1], event=event, adjoint=adjoint, **OPTIONS
-    )
+    solution = torch_solve(*inputs[:3], adjoint=adjoint)
     weights = torch.tensor(WEIGHTS, dtype=torch.float64)
     return [bar.numpy() for bar in torch.autograd.grad(loss(solution, inputs[3], weights), inputs)]
 
 
-def jax_loss(adjoint: str, y0: Any, params: Any, ts: Any, place: Any) -> Any:
+def jax_solve(y0: Any, params: Any, ts: Any, adjoint: str = "auto") -> Any:
     event = janode.jax.Event(height, direction=-1)
-    solution = janode.jax.solve(
-        field(jnp), y0, ts, params, event=event, adjoint=adjoint, max_steps=64, checkpoints=6, **OPTIONS
-    )
+    given: Any = {"event": event, "adjoint": adjoint, "max_steps": 64, "checkpoints": 6, **OPTIONS}
+    return janode.jax.solve(field(jnp), y0, ts, params, **given)
+
+
+def jax_loss(adjoint: str, y0: Any, params: Any, ts: Any, place: Any) -> Any:
+    solution = jax_solve(y0, params, ts, adjoint)
     return loss(solution, place, jnp.asarray(WEIGHTS))
 
 
