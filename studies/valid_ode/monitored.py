@@ -19,6 +19,8 @@ from .trainers import Library, Solver, Trainer, adaptive, fixed, make_trainer
 
 BUDGET = 1.5
 """The monitor may take so many times the field evaluations of the best fixed step."""
+MOST = 1.25
+"""Training goes on beyond its iterations, to so many times as many, while the last check says that it is not valid."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,22 @@ def follow(
     monitor: StepSizeMonitor | ToleranceMonitor,
     solver: Callable[[str, float], Solver],
     problem: Problem,
-    indices: Array,
+    run: int,
+    iterations: int,
+    size: int,
     tick: Tick,
 ) -> dict[str, Any]:
-    """Train as the monitor says, and check on the last batch whenever it is due."""
+    """Train one run of the problem as the monitor says, and check on the last batch whenever it is due."""
+    indices = batches(problem, round(MOST * iterations), size, seed=0)[:, run : run + 1]
+    own = problem.first(run)
     total, sizes = 0, [monitor.size]
     for start in range(0, len(indices), monitor.interval):
+        if start >= iterations and monitor.is_valid:
+            break
         chunk = indices[start : start + monitor.interval]
         total += trainer.train(solver(monitor.method, sizes[-1]), chunk)
         if monitor.is_due(iteration := start + len(chunk)):
-            batch = problem.train.batch(chunk[-1])
+            batch = own.train.batch(chunk[-1])
 
             def evaluate(method: str, size: float, batch: tuple[Array, Array] = batch) -> tuple[list[float], int]:
                 right, num_field_evals = trainer.is_right(solver(method, size), *batch)
@@ -56,7 +64,8 @@ def follow(
 
             monitor.update(evaluate, iteration)
             sizes.append(monitor.size)
-        tick()
+        if start < iterations:
+            tick()
     return {"sizes": sizes, "training_evals": total, "monitor_evals": monitor.num_field_evals}
 
 
@@ -68,10 +77,10 @@ def parts(library: Library, device: str, name: str, problem: Problem, training: 
         def compute(_: Mapping[str, Any], tick: Tick) -> dict[str, Any]:
             own = problem.first(run)
             trainer = make_trainer(library, device, own, training.rate)
-            indices = batches(problem, training.iterations, training.batch, seed=0)[:, run : run + 1]
-            first = trainer.start_step(own.train.batch(indices[0])[0])
+            batch = batches(problem, 1, training.batch, seed=0)[0, run : run + 1]
+            first = trainer.start_step(own.train.batch(batch)[0])
             monitor = StepSizeMonitor(T=1.0, h=first, interval=scale.interval)
-            result = follow(trainer, monitor, fixed, own, indices, tick)
+            result = follow(trainer, monitor, fixed, problem, run, training.iterations, training.batch, tick)
             return {**result, "accuracies": search.tested(trainer, own, "euler", monitor.h)}
 
         return Part(f"{name}/monitor/{run}", -(-training.iterations // scale.interval), compute)
@@ -80,9 +89,8 @@ def parts(library: Library, device: str, name: str, problem: Problem, training: 
         def compute(_: Mapping[str, Any], tick: Tick) -> dict[str, Any]:
             own = problem.first(run)
             trainer = make_trainer(library, device, own, training.rate)
-            indices = batches(problem, scale.tol_iterations, training.batch, seed=0)[:, run : run + 1]
             monitor = ToleranceMonitor(tol=scale.tol, min_tol=1e-6, interval=scale.tol_interval)
-            result = follow(trainer, monitor, adaptive, own, indices, tick)
+            result = follow(trainer, monitor, adaptive, problem, run, scale.tol_iterations, training.batch, tick)
             accuracies = {}
             for place, solver in ((search.TRAINED, adaptive("dopri5", monitor.tol)), (search.ODE, search.FINE)):
                 right, _ = trainer.is_right(solver, own.test.points, own.test.labels)
