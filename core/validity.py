@@ -13,13 +13,16 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from .errors import InputError
 from .methods import find_method
 from .validity_checks import AnyMethod, Check, Evaluate, Run
 from .validity_metrics import Comparison, summary
 from .validity_pairs import check_pair, num_field_evals, num_steps, paired_steps, paired_tolerance
+
+Solver = tuple[AnyMethod, float]
+"""A method and its step size."""
 
 
 class Settings(TypedDict, total=False):
@@ -33,6 +36,14 @@ class Settings(TypedDict, total=False):
     metric_range: tuple[float, float] | None
     confidence: float | None
     checksum: Callable[[], Any] | None
+
+
+class Tested(NamedTuple):
+    """A test solver, and the metric under it."""
+
+    method: AnyMethod
+    size: float
+    metric: Any
 
 
 class _Monitor:
@@ -103,16 +114,20 @@ class _Monitor:
         before = self._size
         run = Run(f"{type(self).__name__}.update", evaluate, self.comparison, self._count, self.checksum)
         training, cost = run(self.method, before)
-        test_method, test_size, test = self._test(run, cost)
-        gap = run.gap(training, test)
+        tests = self._tests(run, cost)
+        gaps = [run.gap(training, test.metric) for test in tests]
+        is_valid = all(gap.low <= self.threshold for gap in gaps)
+        gap, test = max(zip(gaps, tests, strict=True), key=lambda found: found[0].value)
         after, trial, trial_gap = before, None, None
         larger = min(self.growth * before, self._limits[1])
-        if gap.low > self.threshold:
+        if not is_valid:
             after = max(self.shrink * before, self._limits[0])
-        elif gap.high <= self.threshold and larger > before:
+        elif all(gap.high <= self.threshold for gap in gaps) and larger > before:
             trial, trial_cost = run(self.method, larger)
-            trial_gap = run.gap(trial, test)
-            if trial_gap.high <= self.threshold and not self._is_idle(cost, trial_cost):
+            trial_gaps = [run.gap(trial, test.metric) for test in tests]
+            trial_gap = max(trial_gaps, key=lambda found: found.value)
+            is_sure = all(gap.high <= self.threshold for gap in trial_gaps)
+            if is_sure and not self._is_idle(cost, trial_cost):
                 after = larger
         self._size = after
         self._note(cost)
@@ -121,14 +136,14 @@ class _Monitor:
             iteration,
             before,
             after,
-            find_method(test_method).name,
-            test_size,
+            find_method(test.method).name,
+            test.size,
             summary(training),
-            summary(test),
+            summary(test.metric),
             summary(trial),
             gap.value,
             None if trial_gap is None else trial_gap.value,
-            gap.low <= self.threshold,
+            is_valid,
             run.num_field_evals,
         )
         self.history.append(check)
@@ -159,8 +174,8 @@ class _Monitor:
         self._size, self.num_field_evals = size, state["num_field_evals"]
         self.history = [Check(**check) for check in state["history"]]
 
-    def _test(self, run: Run, cost: int) -> tuple[AnyMethod, float, Any]:
-        """(method, size, metric) of the test solver; ``cost`` is that of the training solver."""
+    def _tests(self, run: Run, cost: int) -> list[Tested]:
+        """What the test solvers find; ``cost`` is that of the training solver."""
         raise NotImplementedError
 
     def _count(self, method: AnyMethod, size: float) -> int:
@@ -186,7 +201,8 @@ class StepSizeMonitor(_Monitor):
         T: the length of the interval of integration, > 0, in the unit of time.
         h: the first step size, in (0, T], and at least T / max_steps.
         method: the training method: its name, a tableau or a method object.
-        test_solver: ``test_solver(h)`` returns (method, step size) of the test solver; None: :func:`paired_steps`.
+        test_solver: ``test_solver(h)`` returns (method, step size) of the test solver, or a list of several, which must
+            all agree with the training solver; None: :func:`paired_steps`.
         max_steps: the most steps of a solve, >= 1.
         interval: the number of training iterations between checks, >= 1.
         threshold: the largest difference of a valid model, > 0, in the unit of the metric; with ``compare="relative"``
@@ -219,7 +235,7 @@ class StepSizeMonitor(_Monitor):
         T: float,
         h: float,
         method: AnyMethod = "euler",
-        test_solver: Callable[[float], tuple[AnyMethod, float]] | None = None,
+        test_solver: Callable[[float], Solver | list[Solver]] | None = None,
         max_steps: int = 500,
         **settings: Unpack[Settings],
     ) -> None:
@@ -247,17 +263,20 @@ class StepSizeMonitor(_Monitor):
         return num_steps(step, self.T)
 
     @property
-    def test_solver(self) -> tuple[AnyMethod, float]:
-        """The method and step size that test the present ones."""
+    def test_solvers(self) -> list[Solver]:
+        """The methods and step sizes that test the present ones."""
         if self._test_solver is None:
-            return paired_steps(self.method, self.h, self.T)
-        method, step = self._test_solver(self.h)
-        self._require("test_solver", step, f"a function that returns a step in (0, {self.T:g}]", 0.0 < step <= self.T)
-        return method, step
+            return [paired_steps(self.method, self.h, self.T)]
+        found = self._test_solver(self.h)
+        solvers = found if isinstance(found, list) else [found]
+        rule = f"a function that returns a step in (0, {self.T:g}], or a list of one or more such solvers"
+        self._require("test_solver", solvers, rule, bool(solvers))
+        for _, step in solvers:
+            self._require("test_solver", step, rule, 0.0 < step <= self.T)
+        return solvers
 
-    def _test(self, run: Run, cost: int) -> tuple[AnyMethod, float, Any]:
-        method, step = self.test_solver
-        return method, step, run(method, step)[0]
+    def _tests(self, run: Run, cost: int) -> list[Tested]:
+        return [Tested(method, step, run(method, step)[0]) for method, step in self.test_solvers]
 
     def _count(self, method: AnyMethod, size: float) -> int:
         return num_field_evals(method, size, self.T)
@@ -320,13 +339,13 @@ class ToleranceMonitor(_Monitor):
         super().load_state_dict(state)
         self._costs = deque(state["costs"], maxlen=5)
 
-    def _test(self, run: Run, cost: int) -> tuple[AnyMethod, float, Any]:
+    def _tests(self, run: Run, cost: int) -> list[Tested]:
         method, tolerance = paired_tolerance(self.method, self.tol)
         tolerance = max(tolerance, self._limits[0])
         while True:
             metric, test_cost = run(method, tolerance)
             if test_cost > cost or tolerance <= self._limits[0]:
-                return method, tolerance, metric
+                return [Tested(method, tolerance, metric)]
             tolerance = max(tolerance / 10, self._limits[0])
 
     def _count(self, method: AnyMethod, size: float) -> int:

@@ -428,7 +428,7 @@ def test_a_monitor_may_compare_gradients_or_trajectories(what: str) -> None:
     monitor = jo.StepSizeMonitor(T=1.0, h=0.25, compare=jo.relative_distance, threshold=0.05)
     for _ in range(8):
         monitor.update(evaluate)
-    first, last = monitor.history[0], evaluate(*monitor.test_solver)
+    first, last = monitor.history[0], evaluate(*monitor.test_solvers[0])
     distances = [jo.relative_distance(evaluate("euler", step), last) for step in (monitor.h, 0.25)]
     assert distances[0] <= 0.05 < distances[1]
     assert first.after == 0.125

@@ -202,6 +202,26 @@ def test_another_test_solver_can_be_set() -> None:
     assert stub.calls[1] == ("euler", 0.25)
 
 
+@pytest.mark.parametrize(
+    ("halved", "midpoint", "larger", "expected"),
+    [
+        pytest.param(0.9, 0.9, 0.9, (0.55, True, "euler", 0.25, 0.0), id="all-agree"),
+        pytest.param(0.85, 0.6, 0.9, (0.25, False, "midpoint", 0.5, 0.3), id="the-second-differs"),
+        pytest.param(0.7, 0.85, 0.9, (0.25, False, "euler", 0.25, 0.2), id="the-first-differs"),
+        pytest.param(0.9, 0.82, 0.93, (0.5, True, "midpoint", 0.5, 0.08), id="the-second-differs-from-the-larger"),
+    ],
+)
+def test_all_test_solvers_must_agree(
+    halved: float, midpoint: float, larger: float, expected: tuple[float, bool, str, float, float]
+) -> None:
+    metrics = {("euler", 0.5): 0.9, ("euler", 0.25): halved, ("midpoint", 0.5): midpoint, ("euler", 0.55): larger}
+    monitor = StepSizeMonitor(T=1.0, h=0.5, test_solver=lambda h: [("euler", h / 2), ("midpoint", h)])
+    check = monitor.update(lambda method, step: metrics[method, round(step, 12)])
+    found = (check.after, check.is_valid, check.test_method, check.test_size, check.difference)
+    assert found[1:3] == expected[1:3]
+    assert (found[0], *found[3:]) == pytest.approx((expected[0], *expected[3:]))
+
+
 @pytest.mark.parametrize(("loss", "after"), [(1.05, 0.55), (1.2, 0.25), (0.8, 0.25)])
 def test_losses_are_compared_relatively(loss: float, after: float) -> None:
     monitor = StepSizeMonitor(T=1.0, h=0.5, compare="relative")
@@ -440,8 +460,14 @@ def test_tolerances_need_counts() -> None:
 
 
 def test_a_test_step_beyond_the_interval_is_refused() -> None:
-    monitor = StepSizeMonitor(T=1.0, h=0.5, test_solver=lambda h: ("rk4", 4 * h))
-    with pytest.raises(InputError, match=r"test_solver must be a function that returns a step in \(0, 1\]; got 2.0"):
+    monitor = StepSizeMonitor(T=1.0, h=0.5, test_solver=lambda h: [("midpoint", h), ("rk4", 4 * h)])
+    with pytest.raises(InputError, match=r"test_solver must be a function that returns a step in \(0, 1\], .* got 2.0"):
+        monitor.update(lambda *_: 0.5)
+
+
+def test_no_test_solver_is_refused() -> None:
+    monitor = StepSizeMonitor(T=1.0, h=0.5, test_solver=lambda h: [])
+    with pytest.raises(InputError, match=r"or a list of one or more such solvers; got \[\]"):
         monitor.update(lambda *_: 0.5)
 
 

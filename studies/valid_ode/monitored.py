@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from janode.core.validity import StepSizeMonitor, ToleranceMonitor
+from janode.core.validity_checks import AnyMethod
+from janode.core.validity_pairs import paired_steps
 from studies.claims import Claim
 from studies.parts import Part, Tick
 
@@ -34,6 +36,14 @@ class Scale:
     tol_interval: int
     tol_iterations: int
     """Iterations with the tolerance monitor, 0 for none."""
+
+
+def both_tests(h: float) -> list[tuple[AnyMethod, float]]:
+    """The paper's test solver, which stands for the ODE, and the next method with the same step.
+
+    A model may do what the ODE does, and what Euler's method with a coarse step does, and nothing that lies between.
+    """
+    return [paired_steps("euler", h, 1.0), ("midpoint", h)]
 
 
 def follow(
@@ -79,7 +89,7 @@ def parts(library: Library, device: str, name: str, problem: Problem, training: 
             trainer = make_trainer(library, device, own, training.rate)
             batch = batches(problem, 1, training.batch, seed=0)[0, run : run + 1]
             first = trainer.start_step(own.train.batch(batch)[0])
-            monitor = StepSizeMonitor(T=1.0, h=first, interval=scale.interval)
+            monitor = StepSizeMonitor(T=1.0, h=first, interval=scale.interval, test_solver=both_tests)
             result = follow(trainer, monitor, fixed, problem, run, training.iterations, training.batch, tick)
             return {**result, "accuracies": search.tested(trainer, own, "euler", monitor.h)}
 
