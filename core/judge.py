@@ -65,14 +65,9 @@ def judge(
     with_gradient: bool,
 ) -> Validity:
     """The verdict, from solves of the model; each solver is run once."""
-    sizes, given, size = read_training(trained_with, abs(times[-1] - times[0]))
-    shares = _factors(sizes, size, factors)
     _check(threshold, controls)
-    tests = _tests(sizes, given, size, methods)
+    sizes, size, tests, shares, compared = _laid_out(trained_with, abs(times[-1] - times[0]), methods, factors)
     training = tests[0]
-    finer = sizes.refined[0]
-    higher = next((one for one in tests if one.order > training.order), None)
-    compared = [(training.name, 1.0), (training.name, finer), *([] if higher is None else [(higher.name, 1.0)])]
 
     def solved_at(one: Method, share: float) -> _Solved:
         place = one.name, share
@@ -114,6 +109,31 @@ def judge(
         worst.difference <= threshold,
         _verdict(sizes, training.name, size, _shown(reference), worst, threshold, trajectory.finer),
     )
+
+
+class _Layout(NamedTuple):
+    """The solvers of a table."""
+
+    sizes: Sizes
+    size: float
+    """That of training."""
+    tests: list[Method]
+    """That of training first."""
+    shares: list[float]
+    """The sizes as multiples of that of training, the largest first."""
+    compared: list[Place]
+    """The training solver, a finer one, and one of higher order if there is one."""
+
+
+def _laid_out(
+    trained_with: Any, duration: float, methods: Sequence[AnyMethod] | None, factors: Sequence[float] | None
+) -> _Layout:
+    sizes, given, size = read_training(trained_with, duration)
+    shares = _factors(sizes, size, factors)
+    tests = _tests(sizes, given, size, methods)
+    training = tests[0]
+    higher = [(one.name, 1.0) for one in tests if one.order > training.order][:1]
+    return _Layout(sizes, size, tests, shares, [(training.name, 1.0), (training.name, sizes.refined[0]), *higher])
 
 
 def _factors(sizes: Sizes, size: float, factors: Sequence[float] | None) -> list[float]:
