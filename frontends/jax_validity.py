@@ -82,6 +82,7 @@ def validate(
         >>> found.is_valid
         False
     """
+
     def run(method: AnyMethod, sized: dict[str, Any], with_gradient: bool) -> Run:
         def states(y0: Any, params: Any) -> tuple[Any, Any]:
             options: Any = {"controls": controls, "method": method, **sized, "on_failure": "return"}
