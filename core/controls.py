@@ -16,9 +16,7 @@ from . import arguments
 from .errors import InputError
 from .grids import FixedGrid
 from .methods import find_method
-from .multistep import Leapfrog
 from .protocols import Array, Method, Phase, State
-from .stencils import apply_stencil, interpolate
 from .tableaus import Tableau
 
 SAMPLINGS = ("nodes", "steps")
@@ -147,7 +145,7 @@ def node_layout(where: str, method: Method, num_steps: int, sampling: str) -> No
             f'{where}: sampling must be "nodes" or "steps"; got {sampling!r}. With "nodes" there is one control per '
             'time at which the method samples the field, with "steps" one per step.'
         )
-    if sampling == "steps" and isinstance(method, Leapfrog) and method.is_smoothed:
+    if sampling == "steps" and getattr(method, "is_smoothed", False):
         raise InputError(
             f'{where}: sampling must be "nodes" for a smoothed leapfrog, whose steps read the control at their '
             'end; got "steps". Give controls at nodes, or use ending="plain".'
@@ -207,6 +205,8 @@ def refine(
     xp: Any, leaves: State, paths: Sequence[str], times: Sequence[float], new_times: Sequence[float], order: int
 ) -> State:
     """The values at new times of the polynomials through values at times; what ``refine_controls`` is on leaves."""
+    from .stencils import apply_stencil, interpolate  # here, for an import to take less time
+
     check_length("refine_controls", leaves, paths, times)
     return apply_stencil(xp, interpolate(times, new_times, order), leaves)
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from .errors import unknown_name
-from .multistep import AdamsBashforth, Leapfrog
 from .protocols import Method
-from .reversible import AsynchronousLeapfrog, ReversibleCoupling, ReversibleHeun
 from .runge_kutta import RungeKutta
 from .tableaus import TABLEAUS, Tableau
 
-NAMED: dict[str, Method] = {
-    "leapfrog": Leapfrog(),
-    "ab2": AdamsBashforth(2),
-    "ab3": AdamsBashforth(3),
-    "ab4": AdamsBashforth(4),
-    "alf": AsynchronousLeapfrog(),
-    "reversible_heun": ReversibleHeun(),
-}
+NAMED = ("leapfrog", "ab2", "ab3", "ab4", "alf", "reversible_heun")
+"""Names of methods that are no tableaus."""
 COUPLED = "reversible({})"
 """The name of the reversible coupling of a tableau, with its name in it."""
 REVERSIBLE = ("leapfrog", "alf", "reversible_heun", COUPLED.format("tsit5"))
@@ -30,7 +24,7 @@ def find_method(method: str | Tableau | Method) -> Method:
     if isinstance(method, Tableau):
         return RungeKutta(method)
     if isinstance(method, str) and method in NAMED:
-        return NAMED[method]
+        return _named()[method]
     if isinstance(method, str) and method in TABLEAUS:
         return RungeKutta(TABLEAUS[method])
     before, after = COUPLED.split("{}")
@@ -38,5 +32,17 @@ def find_method(method: str | Tableau | Method) -> Method:
         base = method[len(before) : -len(after)]
         if base not in TABLEAUS:
             raise unknown_name("solve", f"method in {method!r}", base, TABLEAUS)
+        from .reversible import ReversibleCoupling
+
         return ReversibleCoupling(RungeKutta(TABLEAUS[base]))
     raise unknown_name("solve", "method", method, [*TABLEAUS, *NAMED, COUPLED.format("tsit5")])
+
+
+@cache
+def _named() -> dict[str, Method]:
+    """The methods of NAMED; imported here, for a solve by a tableau to start sooner."""
+    from .multistep import AdamsBashforth, Leapfrog
+    from .reversible import AsynchronousLeapfrog, ReversibleHeun
+
+    made: tuple[Method, ...] = (Leapfrog(), *map(AdamsBashforth, (2, 3, 4)), AsynchronousLeapfrog(), ReversibleHeun())
+    return dict(zip(NAMED, made, strict=True))

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol
 
 from . import arguments
-from .adaptive import AdaptiveSweep
 from .controllers import PIController, PIDController, Tolerances
 from .controls import Controls, check_controls, node_layout
 from .errors import InputError
@@ -218,6 +217,8 @@ def make_sweep(
             before=stepping.before,
             is_perturbed=stepping.is_perturbed,
         )
+    from .adaptive import AdaptiveSweep  # here, for an import to take less time
+
     controller = check_adaptive(where, stepping)
     stops = find_stops(where, times, stepping.save, controller)
 
@@ -262,7 +263,7 @@ def refuse_controls(where: str) -> NoReturn:
 
 def with_controls(where: str, sweep: Sweep, sampling: str, leaves: State, paths: Sequence[str]) -> Sweep:
     """The sweep with controls at its nodes; refuses those that are not."""
-    if isinstance(sweep, AdaptiveSweep):
+    if isinstance(sweep.grid, Stops):
         refuse_controls(where)
     layout = node_layout(where, sweep.method, sweep.num_steps, sampling)
     check_controls(where, layout, leaves, paths)

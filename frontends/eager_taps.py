@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from janode.core.events import Event, Watch, read_events
-from janode.core.interpolation import ContinuousSolution
 from janode.core.protocols import Array, State
 from janode.core.solution import Report
 from janode.core.taps import KeepDense, Tap
 
 from .trees import Tree
+
+if TYPE_CHECKING:  # a solve that reads nothing does without these
+    from janode.core.events import Event
+    from janode.core.interpolation import ContinuousSolution
 
 
 class EagerTaps:
@@ -19,13 +21,21 @@ class EagerTaps:
 
     def __init__(self, where: str, event: Any, dense: bool, state: Tree) -> None:
         self.where, self.state, self.is_dense = where, state, dense
-        self.events: tuple[Event, ...] = read_events(where, event)
+        self.events: tuple[Event, ...] = ()
+        if event is not None:
+            from janode.core.events import read_events
+
+            self.events = read_events(where, event)
 
     def all(self) -> Sequence[Tap]:
         """The taps, those that may end the solve first."""
-        events = self.events
-        watch = Watch(self._values, tuple(e.direction for e in events), max((e.samples for e in events), default=1))
-        return [*([watch] if events else []), *([KeepDense()] if self.is_dense else [])]
+        taps: list[Tap] = [KeepDense()] if self.is_dense else []
+        if not self.events:
+            return taps
+        from janode.core.events import Watch
+
+        directions, samples = zip(*((event.direction, event.samples) for event in self.events), strict=True)
+        return [Watch(self._values, directions, max(samples)), *taps]
 
     def _values(self, t: Array, y: State, theta: State) -> tuple[Any, ...]:
         """The values of all events."""
@@ -35,5 +45,7 @@ class EagerTaps:
         """The solution as a function of time."""
         if report.dense is None:
             return None
+        from janode.core.interpolation import ContinuousSolution
+
         end = report.time if report.event is None or report.event.index < 0 else report.event.time
         return ContinuousSolution(sweep.backend, sweep.pair, report.dense, end, self.state.build)

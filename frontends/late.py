@@ -9,7 +9,7 @@ from typing import Any
 
 
 def late(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """``__getattr__`` of the module ``package``, for the names of each of its neighbours."""
+    """``__getattr__`` of the module ``package``, for the names of each of janode's modules."""
     homes = {name: home for home, own in names.items() for name in own}
 
     def find(name: str) -> Any:

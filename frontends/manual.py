@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from janode.core.adjoint import find_adjoint
-from janode.core.auto import read_auto
 from janode.core.controllers import PIDController
 from janode.core.errors import InputError
 from janode.core.knots import Knots
@@ -108,6 +106,9 @@ def solve(
         >>> bool(abs(solution.ys[-1, 0] - np.exp(-1.0)) < 1e-6)
         True
     """
+    from janode.core.adjoint import find_adjoint  # here, for an import to take less time
+    from janode.core.auto import read_auto
+
     find_adjoint(read_auto(adjoint)[1], find_method(method))
     stepping = Stepping(
         steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, progress=progress
@@ -190,6 +191,12 @@ def solve_vjp(
         >>> bool(abs(gradients.params + np.exp(-0.5)) < 1e-6)
         True
     """
+    from janode.core.adjoint import find_adjoint  # here, for an import to take less time
+    from janode.core.auto import read_auto
+    from janode.core.corrected import find_correction
+
+    from .manual_pullback import Pullback
+
     auto, adjoint = read_auto(adjoint)
     name, recovery = find_adjoint(adjoint, find_method(method))
     if getattr(field, "vjp", None) is None and not hasattr(field, "linearize"):
@@ -201,10 +208,6 @@ def solve_vjp(
         steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense, progress=progress
     )
     problem = pose("solve_vjp", field, y0, ts, params, controls, sampling, method, stepping, on_failure)
-    from janode.core.corrected import find_correction  # a solve without gradient does without these
-
-    from .manual_pullback import Pullback
-
     corrected = find_correction("solve_vjp", correction, problem.sweep)
     plan = None
     if auto is not None and not check_recompute:

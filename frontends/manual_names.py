@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from janode.core.auto import Auto
-from janode.core.backsolve import Backsolve
 from janode.core.controllers import PIController, PIDController
 from janode.core.errors import (
     InputError,
@@ -13,17 +11,12 @@ from janode.core.errors import (
     SolveError,
     StepSizeUnderflow,
 )
-from janode.core.events import Event
 from janode.core.knots import Knots
 from janode.core.recovery import Symplectic
-from janode.core.revolve import Revolve
 
 from .manual import Field, Gradients, Solution, Stats, solve, solve_vjp
 
 __all__ = [
-    "Auto",
-    "Backsolve",
-    "Event",
     "Field",
     "Gradients",
     "InputError",
@@ -33,7 +26,6 @@ __all__ = [
     "NonFiniteState",
     "PIController",
     "PIDController",
-    "Revolve",
     "Solution",
     "SolveError",
     "Stats",
@@ -44,6 +36,10 @@ __all__ = [
 ]
 
 LATE = {
+    "core.auto": ("Auto",),
+    "core.backsolve": ("Backsolve",),
+    "core.events": ("Event",),
+    "core.revolve": ("Revolve",),
     "controls": (
         "Diagnosis",
         "control_times",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from janode.core.errors import InputError
-from janode.core.events import Happened
 from janode.core.protocols import Array, State
 from janode.core.solution import EventResult, Report
 from janode.core.sweep import Sweep
 
 from .eager_taps import EagerTaps
 from .trees import Tree
+
+if TYPE_CHECKING:
+    from janode.core.events import Happened
 
 
 class Taps(EagerTaps):

@@ -7,7 +7,14 @@ import sys
 import pytest
 
 FRONTENDS = ["janode.numpy", "janode.cupy", "janode.array"]
-LATE = ["janode.validity", "janode.core.verdict", "janode.numpy_ivp", "janode.core.diagnosis", "janode.core.disk"]
+LATE = [
+    *("janode.validity", "janode.numpy_ivp", "janode.manual_pullback"),
+    *(
+        f"janode.core.{name}"
+        for name in ("adaptive", "adjoint", "auto", "backsolve", "continuous", "diagnosis", "disk")
+    ),
+    *(f"janode.core.{name}" for name in ("events", "multistep", "reversible", "revolve", "stencils", "verdict")),
+]
 
 
 @pytest.mark.parametrize("name", FRONTENDS)
