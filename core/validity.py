@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 from .errors import InputError
 from .methods import find_method
 from .validity_checks import AnyMethod, Check, Evaluate, Run
-from .validity_metrics import Comparison, summary
+from .validity_metrics import Comparison, summary, widest
 from .validity_pairs import check_pair, num_field_evals, num_steps, paired_steps, paired_tolerance
 
 Solver = tuple[AnyMethod, float]
@@ -116,18 +116,15 @@ class _Monitor:
         training, cost = run(self.method, before)
         tests = self._tests(run, cost)
         gaps = [run.gap(training, test.metric) for test in tests]
-        is_valid = all(gap.low <= self.threshold for gap in gaps)
-        gap, test = max(zip(gaps, tests, strict=True), key=lambda found: found[0].value)
+        gap, test = widest(gaps), tests[max(range(len(tests)), key=lambda place: gaps[place].value)]
         after, trial, trial_gap = before, None, None
         larger = min(self.growth * before, self._limits[1])
-        if not is_valid:
+        if gap.low > self.threshold:
             after = max(self.shrink * before, self._limits[0])
-        elif all(gap.high <= self.threshold for gap in gaps) and larger > before:
+        elif gap.high <= self.threshold and larger > before:
             trial, trial_cost = run(self.method, larger)
-            trial_gaps = [run.gap(trial, test.metric) for test in tests]
-            trial_gap = max(trial_gaps, key=lambda found: found.value)
-            is_sure = all(gap.high <= self.threshold for gap in trial_gaps)
-            if is_sure and not self._is_idle(cost, trial_cost):
+            trial_gap = widest([run.gap(trial, one.metric) for one in tests])
+            if trial_gap.high <= self.threshold and not self._is_idle(cost, trial_cost):
                 after = larger
         self._size = after
         self._note(cost)
@@ -143,7 +140,7 @@ class _Monitor:
             summary(trial),
             gap.value,
             None if trial_gap is None else trial_gap.value,
-            is_valid,
+            gap.low <= self.threshold,
             run.num_field_evals,
         )
         self.history.append(check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,11 @@ class Gap(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def widest(gaps: Sequence[Gap]) -> Gap:
+    """The largest difference of several, and the largest of each bound."""
+    return Gap(*map(max, zip(*gaps, strict=True)))
 
 
 @dataclass(frozen=True)
