@@ -97,9 +97,9 @@ class StepTolerances(Sizes):
 
     def better(self, method: AnyMethod, size: float) -> AnyMethod:
         """As a ``ToleranceMonitor`` tests it; the method of the highest order instead of the same one."""
-        following = paired_tolerance(method, size)[0]
-        is_same = find_method(following).name == find_method(method).name
-        return HIGHEST_PAIR if is_same and find_method(method).order < find_method(HIGHEST_PAIR).order else following
+        following, present = paired_tolerance(method, size)[0], find_method(method)
+        is_same = find_method(following).name == present.name
+        return HIGHEST_PAIR if is_same and present.order < find_method(HIGHEST_PAIR).order else following
 
 
 def read_training(trained_with: Any, duration: float) -> tuple[Sizes, AnyMethod, float]:
