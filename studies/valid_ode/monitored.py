@@ -51,14 +51,11 @@ def follow(
     monitor: StepSizeMonitor | ToleranceMonitor,
     solver: Callable[[str, float], Solver],
     problem: Problem,
-    run: int,
+    indices: Array,
     iterations: int,
-    size: int,
     tick: Tick,
 ) -> dict[str, Any]:
-    """Train one run of the problem as the monitor says, and check on the last batch whenever it is due."""
-    indices = batches(problem, round(MOST * iterations), size, seed=0)[:, run : run + 1]
-    own = problem.first(run)
+    """Train as the monitor says, and check on the last batch whenever it is due."""
     total, sizes = 0, [monitor.size]
     for start in range(0, len(indices), monitor.interval):
         if start >= iterations and monitor.is_valid:
@@ -66,7 +63,7 @@ def follow(
         chunk = indices[start : start + monitor.interval]
         total += trainer.train(solver(monitor.method, sizes[-1]), chunk)
         if monitor.is_due(iteration := start + len(chunk)):
-            batch = own.train.batch(chunk[-1])
+            batch = problem.train.batch(chunk[-1])
 
             def evaluate(method: str, size: float, batch: tuple[Array, Array] = batch) -> tuple[list[float], int]:
                 right, num_field_evals = trainer.is_right(solver(method, size), *batch)
@@ -83,14 +80,17 @@ def parts(library: Library, device: str, name: str, problem: Problem, training: 
     """For every run a part with the step-size monitor, and one with the tolerance monitor."""
     runs = range(len(problem.train.labels))
 
+    def drawn(iterations: int, run: int) -> Array:
+        return batches(problem, round(MOST * iterations), training.batch, seed=0)[:, run : run + 1]
+
     def steps(run: int) -> Part:
         def compute(_: Mapping[str, Any], tick: Tick) -> dict[str, Any]:
             own = problem.first(run)
             trainer = make_trainer(library, device, own, training.rate)
-            batch = batches(problem, 1, training.batch, seed=0)[0, run : run + 1]
-            first = trainer.start_step(own.train.batch(batch)[0])
+            indices = drawn(training.iterations, run)
+            first = trainer.start_step(own.train.batch(indices[0])[0])
             monitor = StepSizeMonitor(T=1.0, h=first, interval=scale.interval, test_solver=both_tests)
-            result = follow(trainer, monitor, fixed, problem, run, training.iterations, training.batch, tick)
+            result = follow(trainer, monitor, fixed, own, indices, training.iterations, tick)
             return {**result, "accuracies": search.tested(trainer, own, "euler", monitor.h)}
 
         return Part(f"{name}/monitor/{run}", -(-training.iterations // scale.interval), compute)
@@ -100,7 +100,8 @@ def parts(library: Library, device: str, name: str, problem: Problem, training: 
             own = problem.first(run)
             trainer = make_trainer(library, device, own, training.rate)
             monitor = ToleranceMonitor(tol=scale.tol, min_tol=1e-6, interval=scale.tol_interval)
-            result = follow(trainer, monitor, adaptive, problem, run, scale.tol_iterations, training.batch, tick)
+            indices = drawn(scale.tol_iterations, run)
+            result = follow(trainer, monitor, adaptive, own, indices, scale.tol_iterations, tick)
             accuracies = {}
             for place, solver in ((search.TRAINED, adaptive("dopri5", monitor.tol)), (search.ODE, search.FINE)):
                 right, _ = trainer.is_right(solver, own.test.points, own.test.labels)
