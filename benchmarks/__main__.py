@@ -12,7 +12,8 @@ from rich.console import Console
 
 from .machine import ROOT, facts
 from .measure import Race
-from .page import PAGE, RESULTS, fill_readme, page, suite_of, tables
+from .page import PAGE, RESULTS, fill_readme, page, tables
+from .suites import find_suite
 from .worker import launch
 
 app = typer.Typer(add_completion=False)
@@ -56,13 +57,13 @@ def main(
         console.print(f"written: {PAGE.relative_to(ROOT)}")
         for result in results:
             races = [Race.from_json(race) for race in result["races"]]
-            for name, draw in suite_of(result).figures().items():
+            for name, draw in find_suite(result["suite"]).figures().items():
                 figure = RESULTS / f"{result['suite']}-{name}.png"
                 if draw(races, figure):
                     console.print(f"written: {figure.relative_to(ROOT)}")
         console.print(fill_readme(results), markup=False, highlight=False)
         return
-    known = suite_of({"suite": suite}).LIBRARIES
+    known = find_suite(suite).LIBRARIES
     for name in library or ():
         if name not in known:
             raise typer.BadParameter(f"--library must be one of {', '.join(known)}; got {name}.")

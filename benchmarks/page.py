@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from .machine import ROOT
 from .measure import Race
 from .report import Table, machine_line, verdict_table
+from .suites import find_suite
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
@@ -37,14 +37,9 @@ How it is measured:
 """
 
 
-def suite_of(result: Mapping[str, Any]) -> Any:
-    """The module of a result's suite."""
-    return import_module(f"benchmarks.suites.{result['suite']}")
-
-
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """The targets, then every race."""
-    suite = suite_of(result)
+    suite = find_suite(result["suite"])
     races = [Race.from_json(race) for race in result["races"]]
     measure = primary(result)
     verdicts = verdict_table(suite.verdicts(races, measure), f"{suite.TITLE}: targets")
@@ -60,7 +55,7 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     """The manual's page on all suites."""
     parts, explained = [INTRO], set[str]()
     for result in results:
-        suite = suite_of(result)
+        suite = find_suite(result["suite"])
         parts += [f"## {suite.TITLE}\n\n{suite.ABOUT}"] if result["suite"] not in explained else []
         explained.add(result["suite"])
         parts += [f"### On {result['device']}\n\n```sh\n{command(result)}\n```\n", machine_line(result) + "\n"]
@@ -82,7 +77,7 @@ def readme_block(results: Sequence[Mapping[str, Any]]) -> str:
     parts = [BEGIN, "Written by `python -m benchmarks --render`; all fields, peers and samples: [docs/benchmarks.md]"]
     parts[-1] += "(docs/benchmarks.md).\n"
     for result in results:
-        suite = suite_of(result)
+        suite = find_suite(result["suite"])
         races = [Race.from_json(race) for race in result["races"] if race["case"]["problem"] in suite.HEADLINES]
         verdicts = [one for one in suite.verdicts(races, primary(result)) if one.limit is not None]
         times = "CPU time" if primary(result) == "cpu" else "time on the clock"

@@ -74,12 +74,10 @@ UNITS = {
     "passes": "passes",
     "error": "relative",
     "hessian": "relative",
-    "auto peak": "kB",
-    "auto time": "ms",
 }
 SCALES = {"ms": 1e3, "s": 1.0, "kB": 1e-3}
 """Of what is stored in another unit."""
-RELATIVE = ("forward", "gradient", "import", "evaluations", "VJPs", "passes", "auto time")
+RELATIVE = ("forward", "gradient", "import", "evaluations", "VJPs", "passes")
 
 
 def race_tables(races: Sequence[Race], measure: str) -> Iterator[Table]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import os
@@ -11,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from .suites import find_suite
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -41,7 +42,7 @@ def main(suite_name: str, library: str, scale: str, device: str, out: str) -> No
     """Measure and write the races as JSON."""
     if device == "cpu" and scale != "smoke":
         run_on_one_core()
-    suite = importlib.import_module(f"benchmarks.suites.{suite_name}")
+    suite = find_suite(suite_name)
     absent = {name: "not installed" for name in (library, *suite.PEERS[library]) if not importlib.util.find_spec(name)}
     if device != "cpu" and library == "numpy":
         absent[library] = f"does not run on {device}"
