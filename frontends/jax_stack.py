@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from janode.backends.eager import EagerBackend
 from janode.backends.jax import JaxBackend
 from janode.backends.registry import find_backend
+from janode.core.loops import Loops
 from janode.core.protocols import Array, Linearization, State
 from janode.core.records import Carries, Nothing
 from janode.core.residual import MEMORY_FREE, Stack, find_scheme
@@ -25,7 +25,7 @@ WHERE = "residual_stack"
 class Unrolled(JaxBackend):
     """JAX's arithmetic with Python's loop: for blocks that differ."""
 
-    scan = EagerBackend.scan
+    scan = Loops.scan
 
 
 class _Blocks:
