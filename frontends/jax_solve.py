@@ -146,13 +146,14 @@ def solve(
     """
     auto, adjoint = read_auto(adjoint)
     is_forward = adjoint == FORWARD
-    name, recovery = find_adjoint("backprop" if is_forward else adjoint, find_method(method))
+    chosen = find_method(method)
+    name, recovery = find_adjoint("backprop" if is_forward else adjoint, chosen)
     check_recovery(recovery)
     arguments.check_correction("solve", correction, name)
     arguments.check_field("solve", field)
     arguments.check_on_failure("solve", on_failure)
     stepping = Stepping(steps, step_size, rtol, atol, controller, save, max_steps, checkpoints, event, dense)
-    posed = pose(field, y0, ts, params, controls, sampling, find_method(method), stepping)
+    posed = pose(field, y0, ts, params, controls, sampling, chosen, stepping)
     problem = replace(
         posed.problem,
         recovery=None if name == "backprop" else recovery,

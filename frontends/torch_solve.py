@@ -172,14 +172,15 @@ def solve_as(
 ) -> Solution[Any]:
     """The solution for steps as they are described; the other arguments are those of :func:`solve`."""
     auto, adjoint = read_auto(adjoint)
-    name, recovery = find_adjoint(adjoint, find_method(method))
+    chosen = find_method(method)
+    name, recovery = find_adjoint(adjoint, chosen)
     arguments.check_correction("solve", correction, name)
     arguments.check_on_failure("solve", on_failure)
     if check_recompute:
         check_rechecked("solve", name)
         if stepping.batch_axis is not None:
             raise InputError("solve: check_recompute must not come with batch_axis; got both. Leave out one of them.")
-    problem = pose(field, y0, ts, params, controls, sampling, find_method(method), stepping, name)
+    problem = pose(field, y0, ts, params, controls, sampling, chosen, stepping, name)
     asked = _Asked(name, recovery, auto, correction, check_recompute)
     sweep, (report, ys, plan) = _searched(problem, asked, ts)
     if stepping.batch_axis is not None:
